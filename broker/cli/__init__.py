@@ -1,0 +1,58 @@
+"""The `broker` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from broker.cli import configs, messages, run, send, simulate
+from broker.errors import BrokerError, ConfigError
+
+
+class Commands(click.Group):
+    """Turns the broker's own errors into a message and an exit code, not a traceback."""
+
+    def invoke(self, context: click.Context) -> object:
+        try:
+            return super().invoke(context)
+        except ConfigError as error:
+            for problem in error.problems:
+                click.echo(str(problem), err=True)
+            click.echo(f"{len(error.problems)} problem(s); nothing was started or changed", err=True)
+            sys.exit(2)
+        except BrokerError as error:
+            click.echo(f"broker: {error}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path),
+    default=lambda: os.environ.get("BROKER_CONFIG", "channels.yaml"),
+    show_default="channels.yaml, or BROKER_CONFIG",
+    help="The channels file.",
+)
+@click.version_option(package_name="broker", prog_name="broker")
+@click.pass_context
+def main(context: click.Context, config: Path) -> None:
+    """An interface broker for radiology: HL7 and DICOM in, transformed and routed by channels, with an embedded RIS."""
+    context.obj = config
+
+
+for command in (
+    run.run,
+    configs.check,
+    configs.test,
+    configs.explain,
+    configs.schema,
+    send.send,
+    messages.messages,
+    messages.trace,
+    simulate.simulate,
+):
+    main.add_command(command)

@@ -1,0 +1,77 @@
+"""`broker messages` and `broker trace`: what arrived, and what became of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from broker.cli.access import ask
+from broker.engine import status
+from broker.obs.status import MessageFilter
+from broker.spec import seconds
+
+
+@click.command()
+@click.option("--listener", default="", help="Only of this listener.")
+@click.option("--kind", default="", help="Only of this kind, such as ORM^O01 or C-STORE.")
+@click.option("--state", default="", type=click.Choice(["", "routed", "dropped", "parked", "refused"]), help="Only in this state.")
+@click.option("--accession", default="", help="Only of this accession.")
+@click.option("--since", default="", help="Only of the last while, such as 15m or 24h.")
+@click.option("--limit", default=50, show_default=True, help="At most so many.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.pass_obj
+def messages(config: Path, listener: str, kind: str, state: str, accession: str, since: str, limit: int, as_json: bool) -> None:
+    """List the messages of the journal, newest first; none of a patient's data is shown."""
+    try:
+        after = time.time() - seconds(since) if since else None
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; write it like 15m or 24h", param_hint="--since") from error
+    filters = MessageFilter(listener, kind, state, accession, after, limit)
+    query = {name: str(getattr(filters, name)) for name in filters.__slots__ if getattr(filters, name)}
+    rows = ask(config, "/api/messages", query, lambda tx: status.messages(tx, filters))
+    rows = rows["messages"] if isinstance(rows, dict) else rows
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    table = _table("id", "at", "listener", "kind", "sender", "control id", "state", "answer", "accession", "reason")
+    for row in rows:
+        names = ("listener", "kind", "sender", "control_id", "state", "code", "accession", "reason")
+        table.add_row(str(row["id"]), _at(row["received_at"]), *(str(row[name]) for name in names))
+    Console().print(table)
+
+
+@click.command()
+@click.argument("accession")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.pass_obj
+def trace(config: Path, accession: str, as_json: bool) -> None:
+    """Show the timeline of an accession: every message, query, object, state change and answer, over both protocols."""
+    found: dict[str, Any] | None = ask(config, f"/api/trace/{accession}", {}, lambda tx: status.trace(tx, accession))
+    if as_json:
+        click.echo(json.dumps(found or {"accession": accession, "entries": []}, indent=2))
+        return
+    if not found or not found["entries"]:
+        raise click.ClickException(f"nothing is known of accession {accession} (`broker messages` lists what arrived)")
+    table = _table("at", "what", "kind", "from", "to", "message", "detail")
+    for entry in found["entries"]:
+        message = "" if entry["message_id"] is None else str(entry["message_id"])
+        table.add_row(_at(entry["at"]), entry["what"], entry["kind"], entry["source"], entry["target"], message, entry["detail"])
+    Console().print(table)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _at(at: float) -> str:
+    return datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]

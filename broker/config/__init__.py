@@ -1,0 +1,1 @@
+"""Reading, checking and explaining `channels.yaml` and the routes it names."""

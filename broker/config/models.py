@@ -1,0 +1,92 @@
+"""A configuration that was checked: frozen, complete, and compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from broker.errors import Problem
+from broker.model import Protocol
+from broker.pipeline.route import Route
+from broker.pipeline.tables import Table
+from broker.ris.context import Station
+
+Unmatched = Literal["reject", "park", "drop"]
+RIS = "ris"  # the source of channels that hear what happens in the department
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Whose broker this is."""
+
+    name: str
+    authority: str  # assigning authority of identifiers that name none
+    timezone: str  # IANA name
+    application: str  # MSH-3 of what the broker builds
+    accession: str  # format with {number}
+    uid_root: str  # "" lets the broker make UUID-derived UIDs (2.25)
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    """Where metrics, health and the API are."""
+
+    port: int
+    bind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Something that receives; `settings` are those its Spec declares, complete and converted."""
+
+    name: str
+    kind: str  # "mllp", "dicom"
+    settings: Mapping[str, Any]
+    unmatched: Unmatched  # what happens to a message that no channel accepts
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Something that delivers; `settings` are those its Spec declares, complete and converted."""
+
+    name: str
+    kind: str
+    settings: Mapping[str, Any]
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A route under a name, fed by a listener or by the RIS; messages run through all that accept them, in the order of the file."""
+
+    name: str
+    source: str  # a listener's name, or RIS
+    protocol: Protocol
+    route: Route
+    cases: Path | None  # the file with the route's cases
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What `channels.yaml` and the files it names say."""
+
+    file: Path
+    version: int
+    site: Site
+    data: Path
+    store: str  # "sqlite" or a postgresql:// URL
+    node: str
+    web: Web
+    tables: Mapping[str, Table]
+    stations: tuple[Station, ...]
+    listeners: tuple[Listener, ...]
+    destinations: tuple[Destination, ...]
+    channels: tuple[Channel, ...]
+    warnings: tuple[Problem, ...] = ()

@@ -1,0 +1,137 @@
+"""The DICOM listener: settings, start and stop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import Factory
+
+from broker.connectors.base import DicomIntake
+from broker.connectors.dicom_acceptor import Acceptor, Serving
+from broker.connectors.dicom_peers import read_peers
+from broker.connectors.dicom_services import Spool
+from broker.connectors.dicom_transport import read_buffer
+from broker.dicom.dataset import silence_libraries
+from broker.obs.log import Log
+from broker.obs.metrics import Metrics
+from broker.spec import Option, Spec
+
+SERVICES = ("store", "worklist", "mpps")
+_GRACE = 10.0  # seconds for open work when stopping
+_BACKLOG = 128
+_SPARE = 16  # connections beyond `associations`, so that a caller over the limit still hears why
+
+LISTENER = Spec(
+    name="dicom",
+    kind="listener",
+    summary="Accepts DICOM associations: verification always; storage, modality worklist and performed procedure steps as listed.",
+    options=(
+        Option("port", "integer", "TCP port to listen on.", example=11112),
+        Option("bind", "text", "Address to listen on.", default="127.0.0.1", example="0.0.0.0"),
+        Option("ae_title", "text", "AE title of this broker.", default="BROKER", example="BROKER"),
+        Option("check_called", "boolean", "Whether callers must name that AE title.", default=True, example=True),
+        Option("services", "texts", "What is offered beside C-ECHO.", default=list(SERVICES), example=["store", "mpps"], choices=SERVICES),
+        Option("max_pdu", "size", "Largest P-DATA-TF this side takes.", default="128 KB", example="128 KB"),
+        Option("associations", "integer", "Most associations open at the same time.", default=64, example=64),
+        Option("idle", "duration", "An association on which nothing was heard for so long is aborted.", default="10m", example="10m"),
+        Option(
+            "artim",
+            "duration",
+            "Wait for an association request, and for the close at the end.",
+            default="30s",
+            example="30s",
+        ),
+        Option(
+            "peers",
+            "mapping",
+            "Calling AE titles, each with `from` (address, network or a list), `charset` (of worklist answers), `associations` (most at "
+            'once), `private` (take SOP classes the standard does not know); or `refuse`. "*" is everyone else.',
+            default={"*": {"from": ["127.0.0.0/8", "::1"]}},
+            example={"CT1": {"from": "10.1.3.0/24", "charset": "ISO_IR 100", "associations": 4}, "*": "refuse"},
+        ),
+    ),
+    example="""\
+dicom:
+  port: 11112
+  ae_title: BROKER
+  services: [store, worklist, mpps]
+  peers:
+    CT1: {from: 10.1.3.0/24, charset: ISO_IR 100, associations: 4}
+    "*": refuse
+""",
+)
+
+
+class _Acceptors(Factory):
+    noisy = False
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+
+    def buildProtocol(self, addr: Any) -> Acceptor | None:
+        serving = self._serving
+        if serving.stopping or len(serving.open) >= serving.most + _SPARE:
+            return None
+        return Acceptor(serving, addr)
+
+
+class DicomListener:
+    """Listens for associations; raises ValueError when the peers it is given make no sense."""
+
+    def __init__(
+        self, name: str, settings: Mapping[str, Any], reactor: Any, intake: DicomIntake, spool: Spool, metrics: Metrics, log: Log
+    ) -> None:
+        self.name = name
+        self._bind, self._port, self._reactor = settings["bind"], settings["port"], reactor
+        self._serving = Serving(
+            name=name,
+            reactor=reactor,
+            intake=intake,
+            spool=spool,
+            metrics=metrics,
+            log=log.bind(listener=name),
+            peers=read_peers(settings["peers"]),
+            ae_title=settings["ae_title"],
+            check_called=settings["check_called"],
+            services=frozenset(settings["services"]),
+            max_pdu=settings["max_pdu"],
+            most=settings["associations"],
+            artim=settings["artim"],
+            idle=settings["idle"],
+            buffer=read_buffer(),
+        )
+        self.factory = _Acceptors(self._serving)
+        self._listening: Any = None
+
+    @property
+    def port(self) -> int:
+        """The port listened on; the one the system chose when the setting is 0."""
+        return int(self._listening.getHost().port) if self._listening is not None else int(self._port)
+
+    def start(self) -> Deferred[str]:
+        """Bind; fires with what to show a person, fails with OSError."""
+        silence_libraries()
+        self._serving.stopping = False
+        try:
+            self._listening = self._reactor.listenTCP(self._port, self.factory, backlog=_BACKLOG, interface=self._bind)
+        except CannotListenError as error:
+            return fail(OSError(getattr(error.socketError, "errno", 0) or 0, f"cannot listen on {self._bind}:{self._port}"))
+        return succeed(f"dicom {self._bind}:{self.port} {self._serving.ae_title}")
+
+    def stop(self) -> Deferred[None]:
+        """Take nothing new, answer what is being worked on, close; what takes longer than the grace is cut."""
+        self._serving.stopping = True
+        listening, self._listening = self._listening, None
+        closing = maybeDeferred(listening.stopListening) if listening is not None else succeed(None)
+        for acceptor in tuple(self._serving.open):
+            acceptor.finish()
+        deadline = self._reactor.callLater(_GRACE, self._cut)
+        drained = self._serving.drained().addCallback(lambda _: deadline.cancel() if deadline.active() else None)
+        return closing.addCallback(lambda _: drained)
+
+    def _cut(self) -> None:
+        for acceptor in tuple(self._serving.open):
+            acceptor.transport.abortConnection()

@@ -1,0 +1,107 @@
+"""Specific Character Set: whether a text fits, and datasets moved from one set to another."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+
+from pydicom.charset import convert_encodings, custom_encoders, python_encoding
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.valuerep import PersonName
+
+from broker.errors import MessageError
+
+UNICODE = "ISO_IR 192"
+_DEFAULT = "iso8859"  # what pydicom takes for the default repertoire, which is ASCII
+_CODED = frozenset(("SH", "LO", "ST", "LT", "PN", "UC", "UT"))
+
+
+def is_known(terms: Sequence[str]) -> bool:
+    """Whether each term is one of DICOM's defined terms for Specific Character Set."""
+    return all(term in python_encoding for term in terms)
+
+
+def charset_of(dataset: Dataset) -> list[str]:
+    """Return the terms of the dataset's Specific Character Set; empty when it has none."""
+    value = dataset.get("SpecificCharacterSet")
+    if not value:
+        return []
+    return [value] if isinstance(value, str) else [str(term) for term in value]
+
+
+def fits(text: str, terms: Sequence[str]) -> bool:
+    """Whether each component group and value of the text can be written in one of these character sets."""
+    if text.isascii():
+        return True
+    encodings = ["ascii" if encoding == _DEFAULT else encoding for encoding in convert_encodings(list(terms))]
+    return all(any(_can(part, encoding) for encoding in encodings) for part in text.replace("\\", "=").split("="))
+
+
+def _can(text: str, encoding: str) -> bool:
+    try:
+        if encoding in custom_encoders:
+            custom_encoders[encoding](text, errors="strict")
+        else:
+            text.encode(encoding)
+    except UnicodeError:
+        return False
+    return True
+
+
+def _texts(element: DataElement) -> list[str]:
+    value = element.value
+    values = value if not isinstance(value, str | PersonName) and element.VM > 1 else [value]
+    return [str(v) for v in values]
+
+
+def _coded(dataset: Dataset) -> Iterator[DataElement]:
+    for element in dataset.iterall():
+        if element.VR in _CODED and not element.is_empty:
+            yield element
+
+
+def to_unicode(header: Dataset) -> None:
+    """Turn a decoded or undecoded header into ISO_IR 192, all its text with it.
+
+    Raises MessageError when a text is not valid in the set it claims: writing it anew would change it silently.
+    """
+    header.decode()
+    for element in _coded(header):
+        if any("\ufffd" in text for text in _texts(element)):
+            raise MessageError(element.keyword or "SpecificCharacterSet", "text that is not valid in its Specific Character Set", 102)
+    header.SpecificCharacterSet = UNICODE
+    _forget_inner_sets(header)
+
+
+def _forget_inner_sets(dataset: Dataset) -> None:
+    """Take the character sets out of all items: they now follow the dataset around them."""
+    for element in dataset:
+        if element.VR == "SQ":
+            for item in element.value:
+                item.pop("SpecificCharacterSet", None)
+                _forget_inner_sets(item)
+
+
+def write_in(dataset: Dataset, terms: Sequence[str]) -> None:
+    """Make a dataset of plain text ready to be written in these character sets.
+
+    What does not fit loses its accents, and becomes "?" when that does not help.
+    """
+    for element in _coded(dataset):
+        if not all(fits(text, terms) for text in _texts(element)):
+            fitted = [_fitted(text, lambda part: fits(part, terms)) for text in _texts(element)]
+            element.value = fitted if element.VM > 1 else fitted[0]
+    if terms:
+        dataset.SpecificCharacterSet = list(terms) if len(terms) > 1 else terms[0]
+    else:
+        dataset.pop("SpecificCharacterSet", None)
+
+
+def _fitted(text: str, good: Callable[[str], bool]) -> str:
+    return "".join(c if good(c) else _plain(c) for c in text)
+
+
+def _plain(character: str) -> str:
+    base = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode("ascii")
+    return base or "?"

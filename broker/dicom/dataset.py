@@ -1,0 +1,92 @@
+"""Headers and identifiers: pydicom datasets read from and written to bytes; the fast `scan` stands beside."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from io import BytesIO
+from typing import BinaryIO, cast
+
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_dataset
+from pydicom.filewriter import write_dataset
+from pydicom.tag import BaseTag
+
+from broker.dicom.files import read_meta
+from broker.dicom.scan import BIG_ENDIAN, DEFLATED, IMPLICIT_SYNTAXES, ROUTING, scan, silence_libraries
+from broker.errors import MessageError
+
+__all__ = ["DECODABLE", "ROUTING", "decode", "encode", "encode_header", "read_header", "scan", "silence_libraries"]
+
+EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
+IMPLICIT_LITTLE = "1.2.840.10008.1.2"
+DECODABLE = (IMPLICIT_LITTLE, EXPLICIT_LITTLE, BIG_ENDIAN)  # syntaxes of identifiers and attribute lists
+
+_PIXELS = 0x7FE00000
+_MOST_INFLATED = 1 << 28  # bytes of a deflated object that has to be changed
+
+
+def decode(data: bytes, syntax: str) -> Dataset:
+    """Return the dataset of an identifier or attribute list; raises MessageError."""
+    try:
+        dataset = read_dataset(BytesIO(data), syntax in IMPLICIT_SYNTAXES, syntax != BIG_ENDIAN)
+        dataset.decode()
+    except Exception as error:  # whatever damaged bytes raise in the library
+        raise MessageError("", "the dataset cannot be decoded", 102) from error
+    return dataset
+
+
+def encode(dataset: Dataset, syntax: str) -> bytes:
+    """Return the dataset in that transfer syntax, text in its own Specific Character Set."""
+    out = DicomBytesIO()
+    out.is_implicit_VR, out.is_little_endian = syntax in IMPLICIT_SYNTAXES, syntax != BIG_ENDIAN
+    write_dataset(out, dataset)
+    return out.getvalue()
+
+
+def read_header(source: str | os.PathLike[str]) -> tuple[Dataset, int]:
+    """Return everything before group 7FE0 of a DICOM file, and the offset of the rest, which may be the end of the file.
+
+    A deflated object is read whole, as its bytes cannot be cut. Raises MessageError when the header cannot be read.
+    """
+    with open(source, "rb") as file:
+        meta = read_meta(file)
+        file.seek(meta.offset)
+        deflated = meta.transfer_syntax == DEFLATED
+        stream = _inflated(file) if deflated else file
+        try:
+            dataset = read_dataset(
+                stream,
+                meta.transfer_syntax in IMPLICIT_SYNTAXES,
+                meta.transfer_syntax != BIG_ENDIAN,
+                stop_when=None if deflated else _at_pixels,
+            )
+        except Exception as error:  # whatever a damaged header raises in the library
+            raise MessageError("", "the header cannot be read", 102) from error
+        return dataset, file.seek(0, os.SEEK_END) if deflated else file.tell()
+
+
+def _at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
+    return int(tag) >= _PIXELS
+
+
+def _inflated(file: BinaryIO) -> BinaryIO:
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        data = inflate.decompress(file.read(), _MOST_INFLATED)
+    except zlib.error as error:
+        raise MessageError("", "the deflated dataset is damaged", 102) from error
+    if inflate.unconsumed_tail:
+        raise MessageError("", "the deflated dataset is too large to be changed", 102)
+    return cast(BinaryIO, BytesIO(data))
+
+
+def encode_header(header: Dataset, syntax: str) -> bytes:
+    """Return what `read_header` gave as bytes of that transfer syntax; untouched elements keep their very bytes."""
+    data = encode(header, syntax)
+    if syntax != DEFLATED:
+        return data
+    deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    data = deflate.compress(data) + deflate.flush()
+    return data + b"\0" * (len(data) % 2)

@@ -1,0 +1,45 @@
+"""Parked messages routed once more: by a person, or because what they waited for has come."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.python.failure import Failure
+
+from broker.engine.dicomintake import Dicom
+from broker.engine.hl7intake import Hl7
+from broker.engine.intake import Accepted
+from broker.errors import BrokerError, MessageError
+from broker.model import Journaled
+from broker.obs.log import Log
+from broker.store import journal
+from broker.store.database import Database
+
+
+class Again:
+    """Routes parked messages once more, each in a transaction of its own."""
+
+    def __init__(self, db: Database, hl7: Hl7, dicom: Dicom, log: Log) -> None:
+        self._db, self._hl7, self._dicom, self._log = db, hl7, dicom, log
+
+    def route(self, message_id: int) -> Deferred[Accepted]:
+        """Fire with what became of it; fails with LookupError when there is no such message, MessageError when it is not parked."""
+        return self._db.read("journal.get", journal.get, message_id).addCallback(self._route)
+
+    def release(self, exam_id: int | None = None) -> Deferred[None]:
+        """Route the objects that were held until their exam was known: those of one exam, or whatever a stop left behind."""
+        return self._release(exam_id).addErrback(self._failed)
+
+    @inlineCallbacks
+    def _release(self, exam_id: int | None):  # type: ignore[no-untyped-def]
+        held = yield self._db.read("journal.held", journal.held, exam_id)
+        for message_id in held:
+            yield self.route(message_id).addErrback(self._failed)
+
+    def _route(self, row: Journaled) -> Deferred[Accepted]:
+        if row.state != "parked":
+            raise MessageError("", f"message {row.id} is not parked but {row.state}")
+        return self._hl7.again(row) if row.protocol == "hl7" else self._dicom.again(row)
+
+    def _failed(self, failure: Failure) -> None:
+        failure.trap(BrokerError)
+        self._log.failure("held message not routed", failure)

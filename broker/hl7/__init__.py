@@ -1,0 +1,1 @@
+"""HL7 v2: a lazy, loss-free message, its paths, character sets, answers and MLLP framing; pure."""

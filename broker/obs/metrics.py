@@ -1,0 +1,75 @@
+"""Every metric the broker exposes, in one list; none carries patient data in a label."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Metrics:
+    """The broker's metrics on a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"broker_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"broker_{name}", text, labels, registry=registry)
+
+        # intake
+        self.received = counter("messages_received", "Messages, objects and requests received", "listener", "kind")
+        self.acknowledged = counter("messages_acknowledged", "Answers given, by code (AA, AE, AR or DICOM status)", "listener", "code")
+        self.duplicates = counter("messages_duplicate", "Retransmissions answered from the journal", "listener")
+        self.ack_seconds = Histogram(
+            "broker_ack_seconds", "Time from the last byte of a message to its answer", ["listener"], buckets=LATENCY, registry=registry
+        )
+        self.rejected_bytes = counter(
+            "protocol_errors", "Frames, PDUs or associations that broke their protocol, by fault", "listener", "fault"
+        )
+        self.connections = gauge("connections", "Open connections", "listener")
+        # routing
+        self.routed = counter("messages_routed", "Messages a channel accepted", "channel")
+        self.filtered = counter("messages_dropped", "Messages a channel dropped on purpose", "channel")
+        self.parked = counter("messages_parked", "Messages and deliveries set aside for a person", "where")
+        self.unmatched = gauge("unmatched_open", "Open entries of the reconciliation list", "kind")
+        # delivery
+        self.delivered = counter("deliveries_settled", "Deliveries the destination took", "destination")
+        self.retried = counter("deliveries_retried", "Delivery attempts that will be repeated", "destination")
+        self.queue_depth = gauge("queue_depth", "Deliveries waiting", "destination")
+        self.queue_age = gauge("queue_oldest_seconds", "Age of the oldest waiting delivery", "destination")
+        self.destination_up = gauge("destination_up", "1 while the last attempt reached the destination", "destination")
+        self.delivery_seconds = Histogram(
+            "broker_delivery_seconds", "Time from sending to the destination's answer", ["destination"], buckets=LATENCY, registry=registry
+        )
+        # DICOM
+        self.associations = gauge("associations", "Open associations", "listener")
+        self.associations_total = counter("associations_accepted", "Associations accepted", "listener")
+        self.associations_rejected = counter("associations_rejected", "Associations rejected, by reason", "listener", "reason")
+        self.objects = counter("objects_received", "DICOM objects stored", "listener")
+        self.object_bytes = counter("object_bytes_received", "Bytes of DICOM objects stored", "listener")
+        # store
+        self.store_up = gauge("store_up", "1 while the store answers")
+        self.commits = counter("store_commits", "Transactions committed")
+        self.commit_size = Histogram(
+            "broker_store_commit_units", "Units of work in one commit", buckets=(1, 2, 4, 8, 16, 32, 64, 128), registry=registry
+        )
+        self.commit_seconds = Histogram("broker_store_commit_seconds", "Time of one commit", buckets=LATENCY, registry=registry)
+        # RIS
+        self.exams = gauge("exams", "Exams by state", "status")
+        self.events = counter("ris_events", "RIS events", "event")
+        # the process: memory, CPU, open files
+        ProcessCollector(registry=registry)
+        # disk
+        self.disk_free = gauge("disk_free_bytes", "Free bytes on the volume of the data folder", "folder")
+        self.disk_size = gauge("disk_size_bytes", "Size of the volume of the data folder, in bytes", "folder")
+
+    def watch_disk(self, folder: Path) -> None:
+        """Show the free and whole bytes of the folder's volume at each scrape, as folder="data"."""
+        self.disk_free.labels("data").set_function(lambda: shutil.disk_usage(folder).free)
+        self.disk_size.labels("data").set_function(lambda: shutil.disk_usage(folder).total)

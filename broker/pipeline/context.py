@@ -1,0 +1,91 @@
+"""What the engine gives to a route while it runs, and what the route gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from broker.hl7.message import Message
+from broker.model import Outgoing, Spooled
+from broker.pipeline.header import Header
+from broker.pipeline.references import Scope
+from broker.pipeline.subject import EventSubject
+from broker.ris.events import Event, Request
+
+
+class Context(Protocol):
+    """One received message (or one RIS event) inside the transaction that takes it in.
+
+    The engine makes one per message and passes it to every route that accepts the message.
+    """
+
+    @property
+    def now(self) -> str:
+        """The time as an HL7 timestamp in the site's time zone, the same for the whole message."""
+
+    @property
+    def spooled(self) -> Spooled | None:
+        """The stored object of a C-STORE."""
+
+    def apply(self, request: Request) -> list[Event]:
+        """Move the RIS inside the transaction and return what happened; raises MessageError.
+
+        The engine hands the events to the channels that are `from: ris`, after the route has run, in the same transaction.
+        """
+
+    def view(self) -> Mapping[str, Any]:
+        """Return `ris.view.view` of the event a `from: ris` route handles, or of the last event that `apply` returned; {} before."""
+
+    def find_exam(self, *, study_uid: str = "", accession: str = "") -> Mapping[str, Any] | None:
+        """Return the view of the one exam with this Study Instance UID or accession number, None when there is none."""
+
+    def control_id(self) -> str:
+        """Return a new, unique MSH-10 of at most 20 characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """The message goes no further in this route, on purpose."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Nothing is sent until a person has said where the object belongs; the engine parks the message."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a route asks for. `dropped` or `held` say why nothing is sent."""
+
+    outgoing: tuple[Outgoing, ...] = ()
+    dropped: str = ""
+    held: str = ""
+    accession: str = ""
+
+
+AnySubject = Message | Header | EventSubject
+
+
+@dataclass(slots=True)
+class Work:
+    """One pass of one message through the steps of one route."""
+
+    subject: Any  # Message, Header or EventSubject, as the route's protocol says; steps were compiled for it
+    context: Context
+    site: Mapping[str, str]
+    exam: Mapping[str, Any] | None = None  # the view that `link` found
+    accession: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def scope(self) -> Scope:
+        """Return what references are resolved against."""
+        view = self.exam if self.exam is not None else self.context.view()
+        return {**view, "site": self.site, "now": self.context.now, **self.extra}
+
+
+Step = Callable[[Work], Drop | Hold | None]

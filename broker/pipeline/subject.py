@@ -1,0 +1,98 @@
+"""What a route looks at and changes: an HL7 message, a DICOM header or a RIS event, all read by paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from broker.hl7 import path as hl7_path
+from broker.model import Protocol as ProtocolName
+from broker.pipeline import references
+from broker.pipeline.header import check_keyword
+
+
+class Subject(Protocol):
+    """Something that answers to paths."""
+
+    def get(self, path: str) -> str:
+        """Return the text of the first match, "" when there is none."""
+
+    def all(self, path: str) -> list[str]:
+        """Return the text of every match."""
+
+    def exists(self, path: str) -> bool:
+        """Return whether there is a match that is not empty."""
+
+
+class Editable(Subject, Protocol):
+    """A subject that a step may change."""
+
+    def set(self, path: str, text: str) -> None:
+        """Write plain text."""
+
+    def remove(self, path: str) -> None:
+        """Empty what the path names."""
+
+    def copy(self, source: str, target: str) -> None:
+        """Write what stands at `source` to `target`, as it stands."""
+
+
+class EventSubject:
+    """A RIS event with the view of the records it concerns; read only."""
+
+    __slots__ = ("_scope",)
+
+    def __init__(self, scope: Mapping[str, Any]) -> None:
+        self._scope = scope
+
+    def get(self, path: str) -> str:
+        value = references.resolve(path, self._scope)
+        return value if isinstance(value, str) else (value[0] if value else "")
+
+    def all(self, path: str) -> list[str]:
+        value = references.resolve(path, self._scope)
+        return list(value) if isinstance(value, tuple) else [value]
+
+    def exists(self, path: str) -> bool:
+        return bool(references.resolve(path, self._scope))
+
+
+def _check_hl7(path: str) -> str:
+    try:
+        hl7_path.parse(path)
+    except ValueError as error:
+        return f"{error}; an HL7 path is written like PID-3.1, OBX[2]-5 or PID-3[*].4"
+    return ""
+
+
+def _check_event(path: str) -> str:
+    return references.check(path)
+
+
+EVENTS = frozenset(
+    f"{record}.{what}"
+    for record, happenings in {
+        "patient": "created updated merged",
+        "order": "placed cancelled changed held released",
+        "exam": "scheduled arrived changed cancelled started completed discontinued",
+        "study": "stored",
+        "report": "preliminary final corrected cancelled",
+        "charge": "posted",
+        "unmatched": "listed resolved",
+    }.items()
+    for what in happenings.split()
+)
+
+# paths with a closed set of values: a condition that names another one is a mistake
+VALUES: dict[ProtocolName, dict[str, frozenset[str]]] = {
+    "hl7": {},
+    "dicom": {"kind": frozenset(("C-STORE", "N-CREATE", "N-SET"))},
+    "ris": {"event": EVENTS},
+}
+
+_CHECKS: dict[ProtocolName, Callable[[str], str]] = {"hl7": _check_hl7, "dicom": check_keyword, "ris": _check_event}
+
+
+def check_path(protocol: ProtocolName, path: str) -> str:
+    """Return what is wrong with a path of this protocol, "" when nothing is."""
+    return _CHECKS[protocol](path)

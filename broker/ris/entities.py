@@ -1,0 +1,223 @@
+"""What the RIS knows, one frozen record per row.
+
+Clinical times are HL7 timestamps in the site's time zone (`YYYYMMDDHHMM[SS]`), which sort as text. A `Composite` keeps
+an HL7 composite field as it was sent, in the standard delimiters (`^~\\&`); every other text is plain, without escapes.
+The states of orders, exams, steps and reports, and what may follow them, are in `broker.ris.states`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class Composite(str):
+    """Text holding an HL7 composite in standard delimiters; a builder inserts it without escaping."""
+
+    __slots__ = ()
+
+
+EMPTY = Composite()
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """A person; `merged_into` names the surviving record after an A40."""
+
+    id: int = 0
+    family: str = ""
+    given: str = ""
+    middle: str = ""
+    prefix: str = ""
+    suffix: str = ""
+    birth_date: str = ""  # YYYYMMDD
+    sex: str = ""  # M F O U (HL7 table 0001; DICOM knows M F O)
+    address: Composite = EMPTY  # XAD
+    phone: Composite = EMPTY  # XTN
+    account: Composite = EMPTY  # CX, PID-18
+    merged_into: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PatientIdentifier:
+    """One identifier of a patient with its assigning authority (CX)."""
+
+    id: int = 0
+    patient_id: int = 0
+    value: str = ""
+    authority: str = ""
+    type: str = ""  # HL7 table 0203
+    # the patient this identifier named before a merge, so that both histories stay
+    merged_from: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A request of the order placer (one ORC group)."""
+
+    id: int = 0
+    patient_id: int = 0
+    placer_number: str = ""
+    placer_authority: str = ""
+    filler_number: str = ""
+    filler_authority: str = ""
+    group_number: str = ""  # ORC-4
+    status: str = ""  # see ris.states
+    priority: str = ""  # STAT ASAP ROUTINE …, as `mappings/priority.csv` maps it
+    ordered_at: str = ""
+    requested_at: str = ""
+    provider: Composite = EMPTY  # XCN, ordering provider
+    copies_to: Composite = EMPTY  # XCN
+    procedure_code: str = ""  # as ordered
+    reason: str = ""
+    diagnoses: tuple[str, ...] = ()  # ICD-10 codes, DG1-3.1
+    patient_class: str = ""  # PV1-2
+    location: Composite = EMPTY  # PL, PV1-3
+    visit: Composite = EMPTY  # CX, PV1-19
+    account: Composite = EMPTY  # CX, PID-18
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """A requested procedure with its accession number and Study Instance UID."""
+
+    id: int = 0
+    order_id: int | None = None  # None: an unscheduled exam, known from the modality only
+    patient_id: int | None = None
+    accession: str = ""
+    requested_procedure_id: str = ""
+    study_uid: str = ""
+    procedure_code: str = ""
+    procedure_name: str = ""
+    modality: str = ""
+    cpt: str = ""
+    modifiers: tuple[str, ...] = ()
+    status: str = ""  # see ris.states
+    report_status: str = ""  # see ris.states
+    priority: str = ""
+    scheduled_at: str = ""
+    started_at: str = ""
+    completed_at: str = ""
+    images: int = 0  # distinct SOP instances received
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A scheduled procedure step: one entry of the modality worklist, one slot of a station."""
+
+    id: int = 0
+    exam_id: int = 0
+    sps_id: str = ""
+    status: str = ""  # see ris.states
+    modality: str = ""
+    station: str = ""  # scheduled station AE title
+    room: str = ""
+    start: str = ""  # YYYYMMDDHHMM
+    duration: int = 0  # minutes
+    protocol_code: str = ""
+    protocol_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Performed:
+    """A modality performed procedure step (MPPS), with or without a known exam."""
+
+    id: int = 0
+    uid: str = ""  # SOP Instance UID of the MPPS
+    exam_id: int | None = None
+    accession: str = ""  # this, the next four: as the modality sent them
+    study_uid: str = ""
+    sps_id: str = ""  # several steps under one MPPS are separated by a backslash
+    sent_patient_id: str = ""
+    sent_issuer: str = ""
+    status: str = ""  # IN PROGRESS, COMPLETED, DISCONTINUED (PS3.3 C.4.14), see ris.states
+    station: str = ""
+    started_at: str = ""
+    ended_at: str = ""
+    series: int = 0
+    instances: int = 0
+    message_id: int = 0  # the last request that changed it
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One SOP instance that was received."""
+
+    id: int = 0
+    uid: str = ""
+    series_uid: str = ""
+    study_uid: str = ""
+    exam_id: int | None = None
+    accession: str = ""  # as sent by the modality
+    sent_patient_id: str = ""  # (0010,0020) as sent
+    sent_issuer: str = ""  # (0010,0021) as sent
+    sop_class: str = ""
+    modality: str = ""
+    station: str = ""  # calling AE title
+    spool: str = ""
+    size: int = 0
+    digest: str = ""
+    message_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One version of a radiology report."""
+
+    id: int = 0
+    exam_id: int | None = None
+    accession: str = ""
+    placer_number: str = ""
+    study_uid: str = ""
+    sent_patient_id: str = ""
+    sent_issuer: str = ""
+    version: int = 0  # 1, 2, … per exam
+    status: str = ""  # see ris.states
+    text: str = ""
+    author: Composite = EMPTY  # XCN, OBR-32
+    diagnoses: tuple[str, ...] = ()
+    reported_at: str = ""
+    message_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A charge posted for an exam, once."""
+
+    id: int = 0
+    exam_id: int = 0
+    cpt: str = ""
+    modifiers: tuple[str, ...] = ()
+    diagnoses: tuple[str, ...] = ()
+    quantity: int = 1
+    charged_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unmatched:
+    """Something that named no known exam: an entry of the reconciliation list."""
+
+    id: int = 0
+    kind: str = ""  # images, performed, report
+    key: str = ""  # Study Instance UID, MPPS UID or accession that was not found
+    accession: str = ""
+    reason: str = ""
+    message_id: int = 0
+    first_at: float = 0.0
+    resolved_at: float | None = None
+    exam_id: int | None = None  # where it belonged in the end
+
+
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """A station has no free gap of `minutes` between `since` and `until`, so a search for a slot need not look there."""
+
+    id: int = 0
+    station: str = ""
+    hours: str = ""  # the opening hours this was found with, HHMM-HHMM
+    minutes: int = 0
+    since: str = ""  # YYYYMMDDHHMM
+    until: str = ""  # YYYYMMDDHHMM
+
+
+Entity = Patient | PatientIdentifier | Order | Exam | Step | Performed | Instance | Report | Charge | Unmatched | Booked
+KINDS: tuple[type, ...] = (Patient, PatientIdentifier, Order, Exam, Step, Performed, Instance, Report, Charge, Unmatched, Booked)

@@ -1,0 +1,40 @@
+"""Arithmetic on clinical times, which are text (`YYYYMMDD[HHMM[SS]]`) everywhere else."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+
+_TIME = re.compile(r"(\d{4})(\d\d)(\d\d)(?:(\d\d)(\d\d)?)?", re.ASCII)
+
+
+def read(text: str) -> datetime | None:
+    """Return the time to the minute, seconds and zone left out; None when the text begins with no date."""
+    match = _TIME.match(text)
+    if match is None:
+        return None
+    try:
+        return datetime(*(int(part or 0) for part in match.groups()))  # type: ignore[arg-type]
+    except ValueError:
+        return None
+
+
+def write(time: datetime) -> str:
+    """Return YYYYMMDDHHMM."""
+    return f"{time.year:04}{time.month:02}{time.day:02}{time.hour:02}{time.minute:02}"
+
+
+def of_day(day: datetime, hhmm: str) -> datetime:
+    """Return that time of that day; "2400" is the next midnight."""
+    midnight = day.replace(hour=0, minute=0)
+    return midnight + timedelta(hours=int(hhmm[:2]), minutes=int(hhmm[2:]))
+
+
+def ceil(time: datetime, grid: int) -> datetime:
+    """Return the first multiple of `grid` minutes of the day that is not before `time`."""
+    return time + timedelta(minutes=-(time.hour * 60 + time.minute) % grid)
+
+
+def minutes(count: int) -> timedelta:
+    """Return that many minutes."""
+    return timedelta(minutes=count)

@@ -1,0 +1,127 @@
+"""One declaration per component; the JSON Schema, the defaults, the reference page and `broker explain` come from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+OptionType = Literal["text", "integer", "number", "boolean", "duration", "size", "path", "texts", "mapping", "condition", "any"]
+
+REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "required"})()
+
+_DURATION = r"^\d+(\.\d+)? ?(ms|s|m|min|h|d)$"
+_SIZE = r"^\d+(\.\d+)? ?(B|KB|MB|GB)$"
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_BYTES = {"B": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3}
+
+_TYPES: dict[OptionType, dict[str, Any]] = {
+    "text": {"type": "string"},
+    "integer": {"type": "integer"},
+    "number": {"type": "number"},
+    "boolean": {"type": "boolean"},
+    "duration": {"type": "string", "pattern": _DURATION},  # "30s", "5m", "24h"
+    "size": {"type": "string", "pattern": _SIZE},  # "16 MB"
+    "path": {"type": "string"},
+    "texts": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+    "mapping": {"type": "object"},
+    "condition": {"type": "string"},
+    "any": {},
+}
+
+
+def seconds(text: str) -> float:
+    """Return the seconds of a duration such as `30s`, `5m`, `24h`; raises ValueError."""
+    return _scaled(text, _DURATION, _SECONDS)
+
+
+def size(text: str) -> int:
+    """Return the bytes of a size such as `16 MB`; raises ValueError."""
+    return int(_scaled(text, _SIZE, _BYTES))
+
+
+def _scaled(text: str, pattern: str, units: Mapping[str, float]) -> float:
+    if not re.match(pattern, text):
+        raise ValueError(f"not a quantity with a unit of {', '.join(units)}")
+    number, unit = re.split(r" ?(?=[A-Za-z])", text, maxsplit=1)
+    return float(number) * units[unit]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting: its type, default, unit, description and example stand here and nowhere else."""
+
+    name: str
+    type: OptionType
+    description: str
+    default: Any = REQUIRED
+    example: Any = None
+    choices: tuple[str, ...] = ()
+    options: tuple[Option, ...] = ()  # of a mapping whose keys are known
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of the value."""
+        schema = mapping_schema(self.options) if self.options else dict(_TYPES[self.type])
+        if self.choices:
+            schema = {"type": "array", "items": {"enum": list(self.choices)}} if self.type == "texts" else {"enum": list(self.choices)}
+        schema["description"] = self.description
+        if self.default is not REQUIRED and self.default is not None:
+            schema["default"] = self.default
+        return schema
+
+    def read(self, value: Any) -> Any:
+        """Return the value as the code wants it: seconds, bytes, a tuple of texts, a mapping with its defaults."""
+        if value is None:
+            return None
+        if self.options:
+            return read(self.options, value)
+        if self.type == "duration":
+            return seconds(value)
+        if self.type == "size":
+            return size(value)
+        if self.type == "texts":
+            return (value,) if isinstance(value, str) else tuple(value)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """The declaration of one component: a step, a listener or a destination."""
+
+    name: str
+    kind: Literal["step", "listener", "destination"]
+    summary: str  # one honest sentence
+    options: tuple[Option, ...]
+    example: str  # YAML that a test reads
+    short: str = field(default="")  # the option that a bare value stands for, as in `drop: reason`
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of the component's settings."""
+        schema = mapping_schema(self.options)
+        schema["description"] = self.summary
+        if self.short:
+            bare = next(o for o in self.options if o.name == self.short).schema()
+            schema = {"anyOf": [bare, schema], "description": self.summary}
+        return schema
+
+    def read(self, value: Any) -> dict[str, Any]:
+        """Return the settings, complete with defaults and converted, of a value that satisfies the schema."""
+        if self.short and not (isinstance(value, Mapping) and set(value) <= {o.name for o in self.options}):
+            value = {self.short: value}
+        return read(self.options, value)
+
+
+def mapping_schema(options: tuple[Option, ...]) -> dict[str, Any]:
+    """Return the JSON Schema of a mapping with exactly these options."""
+    return {
+        "type": "object",
+        "properties": {o.name: o.schema() for o in options},
+        "required": [o.name for o in options if o.default is REQUIRED],
+        "additionalProperties": False,
+    }
+
+
+def read(options: tuple[Option, ...], value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the value of every option, converted; a missing one takes its default."""
+    return {o.name: o.read(value[o.name] if o.name in value else o.default) for o in options}

@@ -1,0 +1,1 @@
+"""What the broker keeps: the journal, the outbox, the RIS records, the audit notes and the spool of images."""

@@ -1,0 +1,166 @@
+"""The journal: every message, object and request as it arrived, and what it was answered."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from broker.model import Journaled, Received
+from broker.store.engine import Row, Transaction
+
+STATES = ("received", "routed", "dropped", "parked", "refused", "answered")  # what they mean: sql/0001_messages.sql
+
+_INSERT = """
+insert into message (id, received_at, answered_at, listener, protocol, kind, sender, peer, control_id, digest, spool, state, reason,
+                     accession, answer, raw)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
+_COLUMNS = "id, received_at, listener, protocol, kind, sender, peer, control_id, digest, raw, state, answer, reason, accession"
+
+
+def reserve(tx: Transaction) -> int:
+    """Return the id of a message to be inserted later, so that its deliveries and records can name it before."""
+    return tx.reserve("message")
+
+
+def insert(
+    tx: Transaction,
+    received: Received,
+    now: float,
+    *,
+    id: int | None = None,
+    state: str = "received",
+    answer: bytes = b"",
+    reason: str = "",
+    accession: str = "",
+) -> int:
+    """Keep what was received and return its id: the reserved one when given, else a new one.
+
+    `state`, `answer`, `reason` and `accession` spare a later `settle` when they are already known.
+    """
+    id = tx.reserve("message") if id is None else id
+    spool = received.spooled.name if received.spooled else ""
+    tx.execute(
+        _INSERT,
+        (
+            id,
+            now,
+            now if answer else None,
+            received.listener,
+            received.protocol,
+            received.kind,
+            received.sender,
+            received.peer,
+            received.control_id,
+            received.digest,
+            spool,
+            state,
+            reason,
+            accession,
+            answer,
+            received.raw,
+        ),
+    )
+    return id
+
+
+def find(tx: Transaction, sender: str, control_id: str) -> Journaled | None:
+    """Return the latest message of this sender under this id, or None."""
+    row = tx.one(f"select {_COLUMNS} from message where sender = ? and control_id = ? order by id desc limit 1", (sender, control_id))
+    return Journaled(*row) if row else None
+
+
+def settle(tx: Transaction, id: int, state: str, answer: bytes, reason: str = "", accession: str = "", *, now: float | None = None) -> None:
+    """Write down what became of a message; an empty `accession` leaves the one that is there. Raises LookupError.
+
+    `now` is the time of the answer; None stands for the time of arrival.
+    """
+    touched = tx.execute(
+        """
+        update message set state = ?, answer = ?, reason = ?, accession = case when ? = '' then accession else ? end,
+               answered_at = case when ? then coalesce(answered_at, ?, received_at) else answered_at end
+         where id = ?""",
+        (state, answer, reason, accession, accession, bool(answer), now, id),
+    )
+    if not touched:
+        raise LookupError(f"message {id}")
+
+
+def get(tx: Transaction, id: int) -> Journaled:
+    """Return the message with this id; raises LookupError."""
+    row = tx.one(f"select {_COLUMNS} from message where id = ?", (id,))
+    if row is None:
+        raise LookupError(f"message {id}")
+    return Journaled(*row)
+
+
+def search(
+    tx: Transaction,
+    *,
+    listener: str | None = None,
+    kind: str | None = None,
+    state: str | None = None,
+    accession: str | None = None,
+    since: float | None = None,
+    limit: int = 100,
+) -> list[Journaled]:
+    """Return the latest messages that match all that is given, newest first."""
+    where: list[str] = []
+    params: list[object] = []
+    for column, value in (("listener", listener), ("kind", kind), ("accession", accession)):
+        if value is not None:
+            where.append(f"{column} = ?")
+            params.append(value)
+    if accession:
+        where.append("accession <> ''")  # the term of the partial index
+    if state is not None:
+        if state not in STATES:
+            raise ValueError(f"not a state of a message: {state}")
+        where.append(f"state = '{state}'")  # spelled out for the partial indexes
+    if since is not None:
+        where.append("received_at >= ?")
+        params.append(since)
+    condition = f"where {' and '.join(where)} " if where else ""
+    rows = tx.all(f"select {_COLUMNS} from message {condition}order by id desc limit ?", (*params, limit))
+    return [Journaled(*row) for row in rows]
+
+
+def held(tx: Transaction, exam_id: int | None = None) -> list[int]:
+    """Return the parked messages whose object belongs to a known exam by now: to this one, or to any."""
+    of = "= ?" if exam_id is not None else "is not null"
+    rows = tx.all(
+        "select message.id from message join instances on instances.message_id = message.id"
+        f" where message.state = 'parked' and message.spool <> '' and instances.exam_id {of} order by message.id",
+        (exam_id,) if exam_id is not None else (),
+    )
+    return [row[0] for row in rows]
+
+
+def parked_count(tx: Transaction) -> int:
+    """Return how many messages wait for a person."""
+    row = tx.one("select count(*) from message where state = 'parked'")
+    return int(row[0]) if row else 0
+
+
+def about(tx: Transaction, message_id: int, patient_id: int) -> None:
+    """Note that a message was about a patient, so that the timeline reaches back to the registration."""
+    tx.execute(
+        "insert into message_patient (message_id, patient_id) values (?, ?) on conflict (patient_id, message_id) do nothing",
+        (message_id, patient_id),
+    )
+
+
+def counts(tx: Transaction, since: float) -> dict[tuple[str, str, str], int]:
+    """Return how many messages arrived since then, by (listener, kind, state)."""
+    rows = tx.all(
+        "select listener, kind, state, count(*) from message where received_at >= ? group by listener, kind, state order by 1, 2, 3",
+        (since,),
+    )
+    return {(row[0], row[1], row[2]): row[3] for row in rows}
+
+
+def spooled(tx: Transaction, day: str = "") -> Collection[str]:
+    """Return the names in the spool that a message or an instance names; of one day's folder when given."""
+    rows: list[Row] = []
+    for table in ("message", "instances"):
+        rows += tx.all(f"select spool from {table} where spool <> '' and spool >= ? and spool < ?", (day, day + "\x7f"))
+    return {row[0] for row in rows}

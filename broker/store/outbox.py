@@ -1,0 +1,138 @@
+"""The outbox: one row per delivery, in the order in which it must leave, until it is settled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from broker.model import Delivery, Outgoing
+from broker.store import audit
+from broker.store.engine import Transaction
+
+STATES = ("waiting", "delivered", "parked")  # what they mean: sql/0001_messages.sql
+
+_INSERT = """
+insert into delivery (message_id, destination, lane, channel, kind, control_id, accession, queued_at, payload)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?) returning id"""
+
+_COLUMNS = "id, message_id, destination, lane, channel, kind, payload, control_id, accession, attempts"
+_ROW = f"{_COLUMNS}, state, queued_at, settled_at, answer, reason"
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRow(Delivery):
+    """A delivery with its state and how its last attempt ended."""
+
+    state: str
+    queued_at: float  # seconds since the epoch
+    settled_at: float | None  # when it was delivered or parked
+    answer: str
+    reason: str  # free of patient data
+
+
+def enqueue(tx: Transaction, message_id: int, outgoing: Sequence[Outgoing], now: float) -> list[int]:
+    """Queue the deliveries of a message and return their ids, in the same order."""
+    rows = [(message_id, o.destination, o.lane, o.channel, o.kind, o.control_id, o.accession, now, o.payload) for o in outgoing]
+    return tx.insert_many(_INSERT, rows)
+
+
+def pending(tx: Transaction, destination: str, after_id: int, limit: int) -> list[Delivery]:
+    """Return the next waiting deliveries of a destination, by id."""
+    rows = tx.all(
+        f"select {_COLUMNS} from delivery where state = 'waiting' and destination = ? and id > ? order by id limit ?",
+        (destination, after_id, limit),
+    )
+    return [Delivery(*row) for row in rows]
+
+
+def delivered(tx: Transaction, answers: Sequence[tuple[int, str]], now: float) -> None:
+    """Settle deliveries, each with the answer it got; one that is settled already stays as it is."""
+    tx.many(
+        "update delivery set state = 'delivered', answer = ?, reason = '', settled_at = ?, attempts = attempts + 1"
+        " where id = ? and state = 'waiting'",
+        [(answer, now, id) for id, answer in answers],
+    )
+
+
+def attempted(tx: Transaction, id: int, reason: str) -> None:
+    """Count an attempt that did not succeed, and why; the delivery goes on waiting. `reason` is free of patient data."""
+    tx.execute("update delivery set attempts = attempts + 1, reason = ? where id = ? and state = 'waiting'", (reason, id))
+
+
+def park(tx: Transaction, id: int, reason: str, now: float) -> None:
+    """Set a delivery aside for a person; the attempt that led to it counts. `reason` is free of patient data."""
+    tx.execute(
+        "update delivery set state = 'parked', attempts = attempts + 1, reason = ?, settled_at = ? where id = ? and state = 'waiting'",
+        (reason, now, id),
+    )
+
+
+def resend(tx: Transaction, id: int, now: float) -> str:
+    """Let a delivery that is parked or was delivered wait again, in its old place, and return its destination.
+
+    Raises LookupError when there is none or it is waiting. How it had ended stays on the timeline.
+    """
+    row = tx.one(
+        "select destination, state, channel, kind, accession, message_id, settled_at, answer, reason from delivery"
+        " where id = ? and state <> 'waiting'",
+        (id,),
+    )
+    if row is None:
+        raise LookupError(f"delivery {id}")
+    destination, state, channel, kind, accession, message_id, settled_at, answer, reason = row
+    if accession:
+        audit.note(tx, accession, settled_at, state, kind, channel, destination, message_id, reason or answer)
+        audit.note(tx, accession, now, "resent", kind, channel, destination, message_id, "")
+    tx.execute(
+        "update delivery set state = 'waiting', attempts = 0, answer = '', reason = '', settled_at = null, queued_at = ? where id = ?",
+        (now, id),
+    )
+    return str(destination)
+
+
+def of_message(tx: Transaction, message_id: int) -> list[DeliveryRow]:
+    """Return all deliveries of a message, by id."""
+    rows = tx.all(f"select {_ROW} from delivery where message_id = ? order by id", (message_id,))
+    return [DeliveryRow(*row) for row in rows]
+
+
+def parked(tx: Transaction, limit: int) -> list[DeliveryRow]:
+    """Return the deliveries that wait for a person, the latest first."""
+    rows = tx.all(f"select {_ROW} from delivery where state = 'parked' order by id desc limit ?", (limit,))
+    return [DeliveryRow(*row) for row in rows]
+
+
+def parked_count(tx: Transaction) -> int:
+    """Return how many deliveries wait for a person."""
+    row = tx.one("select count(*) from delivery where state = 'parked'")
+    return int(row[0]) if row else 0
+
+
+def depths(tx: Transaction) -> dict[str, tuple[int, float]]:
+    """Return, for each destination with waiting deliveries, how many and since when the first one waits."""
+    rows = tx.all(
+        """
+        select waiting.destination, waiting.depth, delivery.queued_at
+          from (select destination, count(*) as depth, min(id) as first_id
+                  from delivery where state = 'waiting' group by destination) waiting
+          join delivery on delivery.id = waiting.first_id
+         order by waiting.destination"""
+    )
+    return {row[0]: (row[1], row[2]) for row in rows}
+
+
+def lease(tx: Transaction, destination: str, node: str, now: float, seconds: float) -> bool:
+    """Claim a destination's queue for a node, or renew the claim; False while another node holds it."""
+    touched = tx.execute(
+        """
+        insert into queue_lease (destination, node, until) values (?, ?, ?)
+        on conflict (destination) do update set node = excluded.node, until = excluded.until
+         where queue_lease.node = excluded.node or queue_lease.until <= ?""",
+        (destination, node, now + seconds, now),
+    )
+    return touched == 1
+
+
+def release(tx: Transaction, node: str) -> None:
+    """Give up all that a node has claimed."""
+    tx.execute("delete from queue_lease where node = ?", (node,))

@@ -1,0 +1,182 @@
+"""The RIS records: one table per class of `broker.ris.entities`, one column per field."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar, get_type_hints
+
+from broker.ris import entities
+from broker.ris.entities import Composite
+from broker.store.engine import Row, Transaction
+
+E = TypeVar("E")
+
+TABLES: dict[type, str] = {
+    entities.Patient: "patients",
+    entities.PatientIdentifier: "patient_identifiers",
+    entities.Order: "orders",
+    entities.Exam: "exams",
+    entities.Step: "steps",
+    entities.Performed: "performed",
+    entities.Instance: "instances",
+    entities.Report: "reports",
+    entities.Charge: "charges",
+    entities.Unmatched: "unmatched",
+    entities.Booked: "booked",
+}
+
+
+def _from_json(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))
+
+
+def _to_json(values: tuple[str, ...]) -> str:
+    return json.dumps(values, ensure_ascii=False) if values else "[]"
+
+
+# field type -> what makes it from a column's value, and what makes a column's value from it (None: as it is)
+CONVERSIONS: dict[Any, tuple[Callable[[Any], Any] | None, Callable[[Any], Any] | None]] = {
+    int: (None, None),
+    int | None: (None, None),
+    float: (None, None),
+    float | None: (None, None),
+    str: (None, None),
+    Composite: (Composite, str),
+    tuple[str, ...]: (_from_json, _to_json),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shape:
+    """How a class lies in its table."""
+
+    table: str
+    names: tuple[str, ...]
+    columns: str
+    insert: str
+    update: str
+    read: tuple[tuple[int, Callable[[Any], Any]], ...]
+    write: dict[str, Callable[[Any], Any]]
+
+    def entity(self, kind: type[E], row: Row) -> E:
+        """Return the entity of a row."""
+        if not self.read:
+            return kind(*row)
+        values = list(row)
+        for at, convert in self.read:
+            values[at] = convert(values[at])
+        return kind(*values)
+
+    def values(self, entity: object) -> list[object]:
+        """Return the columns' values of an entity but for its id."""
+        write = self.write
+        return [write[n](getattr(entity, n)) if n in write else getattr(entity, n) for n in self.names[1:]]
+
+    def value(self, name: str, value: object) -> object:
+        """Return what a field's value is in its column."""
+        return self.write[name](value) if name in self.write else value
+
+
+def _shape(kind: type, table: str) -> Shape:
+    hints = get_type_hints(kind)
+    names = tuple(f.name for f in dataclasses.fields(kind))
+    quoted = [f'"{name}"' for name in names]
+    return Shape(
+        table=table,
+        names=names,
+        columns=", ".join(quoted),
+        insert=f"insert into {table} ({', '.join(quoted[1:])}) values ({', '.join('?' * (len(names) - 1))}) returning id",
+        update=f"update {table} set {', '.join(q + ' = ?' for q in quoted[1:])} where id = ?",
+        read=tuple((i, read) for i, n in enumerate(names) if (read := CONVERSIONS[hints[n]][0]) is not None),
+        write={n: write for n in names if (write := CONVERSIONS[hints[n]][1]) is not None},
+    )
+
+
+SHAPES = {kind: _shape(kind, table) for kind, table in TABLES.items()}
+
+
+@functools.lru_cache(maxsize=1024)
+def _select(kind: type, fields: tuple[tuple[str, bool], ...], by: str, tail: str) -> str:
+    """Return a query for the fields named, each with whether it must be null; raises LookupError for a field there is none of."""
+    lies = SHAPES[kind]
+    for name in (*(name for name, _ in fields), by):
+        if name not in lies.names:
+            raise LookupError(f"{kind.__name__} has no field {name}")
+    terms = [f'"{name}" is null' if null else f'"{name}" = ?' for name, null in fields]
+    if by != "id":
+        terms += [f'"{by}" >= ?', f'"{by}" <= ?']
+    where = f" where {' and '.join(terms)}" if terms else ""
+    order = "id" if by == "id" else f'"{by}", id'
+    return f"select {lies.columns} from {lies.table}{where} order by {order}{tail}"
+
+
+class RecordStore:
+    """`broker.ris.records.Records` over one transaction."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+
+    def get(self, kind: type[E], id: int, /) -> E:
+        """Return the entity with this id; raises LookupError."""
+        found = self.one(kind, id=id)
+        if found is None:
+            raise LookupError(f"{kind.__name__} {id}")
+        return found
+
+    def one(self, kind: type[E], /, **match: object) -> E | None:
+        """Return the entity with the lowest id whose fields equal `match`, or None."""
+        row = self._tx.one(*self._query(kind, match, "id", " limit 1"))
+        return None if row is None else SHAPES[kind].entity(kind, row)
+
+    def find(self, kind: type[E], /, **match: object) -> list[E]:
+        """Return the entities whose fields equal `match`, by id; a value of None matches NULL."""
+        lies = SHAPES[kind]
+        return [lies.entity(kind, row) for row in self._tx.all(*self._query(kind, match, "id", ""))]
+
+    def between(self, kind: type[E], field: str, low: str, high: str, /, **match: object) -> list[E]:
+        """Return the entities with low <= field <= high (as text) and `match`, by that field, then id."""
+        lies = SHAPES[kind]
+        sql, params = self._query(kind, match, field, "")
+        return [lies.entity(kind, row) for row in self._tx.all(sql, [*params, low, high])]
+
+    def add(self, entity: E) -> E:
+        """Insert the entity and return it with its id."""
+        lies = SHAPES[type(entity)]
+        id = self._tx.insert(lies.insert, lies.values(entity))
+        return dataclasses.replace(entity, id=id)  # type: ignore[type-var]
+
+    def update(self, entity: E) -> None:
+        """Write the entity over the row of its id; raises LookupError when there is none."""
+        lies = SHAPES[type(entity)]
+        id = entity.id  # type: ignore[attr-defined]
+        if not self._tx.execute(lies.update, [*lies.values(entity), id]):
+            raise LookupError(f"{type(entity).__name__} {id}")
+
+    def number(self, sequence: str) -> int:
+        """Return the next number of a named sequence, starting with 1, without gaps inside one transaction."""
+        row = self._tx.one(
+            "insert into number_sequence (name, value) values (?, 1)"
+            " on conflict (name) do update set value = number_sequence.value + 1 returning value",
+            (sequence,),
+        )
+        if row is None:
+            raise LookupError(sequence)
+        return int(row[0])
+
+    def _query(self, kind: type, match: dict[str, object], by: str, tail: str) -> tuple[str, list[object]]:
+        sql = _select(kind, tuple((name, value is None) for name, value in match.items()), by, tail)
+        lies = SHAPES[kind]
+        return sql, [lies.value(name, value) for name, value in match.items() if value is not None]
+
+
+def exam_counts(tx: Transaction) -> dict[str, int]:
+    """Return how many exams there are in each state."""
+    return {row[0]: row[1] for row in tx.all("select status, count(*) from exams group by status order by status")}
+
+
+def unmatched_counts(tx: Transaction) -> dict[str, int]:
+    """Return how many entries of the reconciliation list are open, by kind."""
+    return {row[0]: row[1] for row in tx.all("select kind, count(*) from unmatched where resolved_at is null group by kind order by kind")}

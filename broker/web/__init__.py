@@ -1,0 +1,1 @@
+"""The console, the JSON interface, the metrics page and the health pages."""

@@ -1,0 +1,96 @@
+"""The JSON interface: the same figures as the console, for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from typing import Any
+
+from broker.obs.status import MessageFilter, Readiness
+from broker.web.http import Answer, Asked, BadRequest
+from broker.web.status import Status
+
+JSON = "application/json; charset=utf-8"
+MOST = 1000  # messages in one answer
+
+_FILTERS = tuple(f.name for f in fields(MessageFilter))
+
+
+class Api:
+    """The pages that answer JSON."""
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+
+    async def status(self, asked: Asked) -> Answer:
+        """Answer with `Overview` as JSON."""
+        return _answer(asdict(await self._status.status()))
+
+    async def trace(self, asked: Asked) -> Answer:
+        """Answer with the `Trace` of the accession in the path, 404 when nothing is known of it."""
+        trace = await self._status.trace(asked.rest)
+        return _answer(asdict(trace), 200 if trace.entries else 404)
+
+    async def messages(self, asked: Asked) -> Answer:
+        """Answer with the messages that match the query, 400 when the query is no filter."""
+        found = await self._status.messages(message_filter(asked.query))
+        return _answer({"messages": [asdict(item) for item in found]})
+
+    async def ready(self, asked: Asked) -> Answer:
+        """Answer 200 when messages can be taken, 503 naming what is missing."""
+        readiness = await self._status.ready()
+        return _answer({"ready": readiness.ready, "missing": missing(readiness)}, 200 if readiness.ready else 503)
+
+
+def missing(readiness: Readiness) -> list[str]:
+    """Return what keeps the broker from being ready, one phrase each."""
+    found = [] if readiness.store else ["store is not open"]
+    if readiness.draining:
+        found.append("broker is stopping")
+    return found + [f"listener {name} is not bound" for name, bound in readiness.listeners.items() if not bound]
+
+
+def message_filter(query: Mapping[str, str]) -> MessageFilter:
+    """Return the filter a query stands for; raises BadRequest naming what cannot be understood."""
+    if unknown := sorted(set(query) - set(_FILTERS)):
+        raise BadRequest(f"{json.dumps(unknown[0])} is no filter; there are {', '.join(_FILTERS)}")
+    texts = {name: query.get(name, "").strip() for name in _FILTERS}
+    return MessageFilter(
+        listener=texts["listener"],
+        kind=texts["kind"],
+        state=texts["state"],
+        accession=texts["accession"],
+        since=_moment(texts["since"]),
+        limit=_limit(texts["limit"]),
+    )
+
+
+def _moment(text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        moment = float(text)
+        if math.isfinite(moment):
+            return moment
+    except ValueError:
+        pass
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadRequest("since is neither seconds since the epoch nor an ISO 8601 time") from None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+def _limit(text: str) -> int:
+    if not text:
+        return MessageFilter().limit
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MOST):
+        raise BadRequest(f"limit is a number from 1 to {MOST}")
+    return int(text[:9])
+
+
+def _answer(value: Any, code: int = 200) -> Answer:
+    return Answer(json.dumps(value, default=str).encode() + b"\n", JSON, code)

@@ -1,0 +1,24 @@
+"""What the web pages ask of the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Protocol
+
+from broker.obs.status import MessageFilter, MessageItem, Overview, Readiness, Trace
+
+
+class Status(Protocol):
+    """The figures behind the pages; each answer is a coroutine or a Deferred, and holds no patient data."""
+
+    def status(self) -> Awaitable[Overview]:
+        """Return the broker as it is now."""
+
+    def trace(self, accession: str) -> Awaitable[Trace]:
+        """Return the timeline of an accession; it has no entries when the accession is unknown."""
+
+    def messages(self, filters: MessageFilter) -> Awaitable[list[MessageItem]]:
+        """Return the journal's messages that match, newest first."""
+
+    def ready(self) -> Awaitable[Readiness]:
+        """Return whether the store is open and every listener bound; must not fail when the store does."""

@@ -1,0 +1,95 @@
+"""A listener's intake and the settings of tests, for DICOM over any transport."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydicom.dataset import Dataset
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+
+from broker.connectors.base import Caller
+from broker.connectors.dicom import DESTINATION, LISTENER
+from broker.model import Delivery, Spooled, StoreRequest
+from broker.dicom.storerequest import encode_request
+from broker.obs.log import Log
+from broker.store.spool import Spool
+
+
+class Intake:
+    """Keeps what came; `status` is the answer, unless `gate` is a Deferred to wait for."""
+
+    def __init__(self) -> None:
+        self.stored: list[tuple[Caller, Spooled]] = []
+        self.found: list[tuple[Caller, Dataset]] = []
+        self.performed: list[tuple[Caller, bool, str, Dataset]] = []
+        self.status = 0
+        self.entries: list[Dataset] = []
+        self.gate: Deferred[Any] | None = None
+
+    def _answer(self, value: Any) -> Deferred[Any]:
+        if self.gate is None:
+            return succeed(value)
+        gate, self.gate = self.gate, None
+        return gate.addCallback(lambda _: value)
+
+    def receive_instance(self, caller: Caller, spooled: Spooled) -> Deferred[int]:
+        self.stored.append((caller, spooled))
+        return self._answer(self.status)
+
+    def find_worklist(self, caller: Caller, identifier: Dataset) -> Deferred[list[Dataset]]:
+        self.found.append((caller, identifier))
+        return self._answer(self.entries)
+
+    def receive_performed(self, caller: Caller, create: bool, uid: str, attributes: Dataset) -> Deferred[int]:
+        self.performed.append((caller, create, uid, attributes))
+        return self._answer(self.status)
+
+
+def in_place(work: Callable[..., Any], *args: Any) -> Deferred[Any]:
+    """Stand in for deferToThread."""
+    return maybeDeferred(work, *args)
+
+
+def spool(path: Path) -> Spool:
+    """Return a spool that works in place."""
+    return Spool(path / "spool", in_place)
+
+
+def left(kept: Spool) -> list[Path]:
+    """Return every file in the spool, finished or not."""
+    return [path for path in kept._path.rglob("*") if path.is_file()]
+
+
+def quiet() -> tuple[Log, io.StringIO]:
+    """Return a strict log and what it writes to."""
+    stream = io.StringIO()
+    return Log(stream, strict=True, terminal=False), stream
+
+
+def listener_settings(**changes: Any) -> dict[str, Any]:
+    """Return a listener's settings on a port of the system's choice."""
+    return LISTENER.read({"port": 0, **changes})
+
+
+def destination_settings(**changes: Any) -> dict[str, Any]:
+    """Return a destination's settings."""
+    return DESTINATION.read({"host": "127.0.0.1", "port": 11112, "ae_title": "ARCHIVE", **changes})
+
+
+def keep(kept: Spool, data: bytes, ds: Dataset, syntax: str) -> Spooled:
+    """Put a file into the spool."""
+    file = kept.begin()
+    file.write([data])
+    results: list[tuple[str, int, str]] = []
+    file.finish().addCallback(results.append)
+    name, size, digest = results[0]
+    return Spooled(name, str(ds.SOPClassUID), str(ds.SOPInstanceUID), syntax, size, digest)
+
+
+def delivery(spooled: Spooled, changes: dict[str, str] | None = None) -> Delivery:
+    """Return a C-STORE delivery of an object."""
+    payload = encode_request(StoreRequest(spooled, changes or {}))
+    return Delivery(1, 1, "archive", "lane", "images", "C-STORE", payload, "", "A1", 0)

@@ -1,0 +1,241 @@
+"""One destination's queue: order, settling, retry, parking, leases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+
+from broker.engine.delivery import Courier, RetryPolicy
+from broker.errors import Refused, Retry
+from broker.model import Delivery, Outgoing, Received
+from broker.obs.log import Log
+from broker.obs.metrics import Metrics
+from broker.store import journal, outbox
+from broker.store.database import Database, Transaction, open_database
+
+
+class Peer:
+    """A destination whose answers the test gives."""
+
+    name = "ehr"
+
+    def __init__(self) -> None:
+        self.sent: list[int] = []
+        self.waiting: list[Deferred[str]] = []
+        self.closed = False
+
+    def send(self, delivery: Delivery) -> Deferred[str]:
+        self.sent.append(delivery.id)
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
+
+    def answer(self, what: str | Exception = "AA") -> None:
+        waiting = self.waiting.pop(0)
+        if isinstance(what, Exception):
+            waiting.errback(what)
+        else:
+            waiting.callback(what)
+
+    def close(self) -> Deferred[None]:
+        self.closed = True
+        return succeed(None)
+
+
+class House:
+    """A store, a clock and couriers that share them."""
+
+    def __init__(self) -> None:
+        self.clock, self.metrics, self.peer = Clock(), Metrics(), Peer()
+        self.db: Database = open_database(
+            ":memory:", metrics=self.metrics, call_later=self.clock.callLater, call_from_thread=lambda f, *a: f(*a)
+        )
+
+    def courier(self, peer: Peer | None = None, node: str = "a", **policy: float) -> Courier:
+        return Courier(
+            peer or self.peer, self.db, self.clock, lambda: 1000.0 + self.clock.seconds(), RetryPolicy(**policy), node, self.metrics, Log()
+        )
+
+    def settle(self) -> None:
+        """Let everything that is due happen, without time passing."""
+        for _ in range(20):
+            self.clock.advance(0)
+
+    def do(self, fn: Callable[..., object], *args: object) -> object:
+        results: list[object] = []
+        self.db.run("test", fn, *args).addBoth(results.append)
+        self.settle()
+        return results[0]
+
+    def enqueue(self, count: int) -> list[Delivery]:
+        def fill(tx: Transaction) -> list[Delivery]:
+            received = Received("hospital", "hl7", "ADT^A04", "EHR|", "", "1", b"", "")
+            message = journal.insert(tx, received, 0.0)
+            outgoing = [Outgoing("ehr", "p", "c", "ADT^A04", b"x", str(n)) for n in range(count)]
+            ids = outbox.enqueue(tx, message, outgoing, 0.0)
+            return [Delivery(i, message, o.destination, o.lane, o.channel, o.kind, o.payload, o.control_id, "", 0) for i, o in zip(ids, outgoing)]
+
+        deliveries = self.do(fill)
+        assert isinstance(deliveries, list)
+        return deliveries
+
+    def states(self) -> list[str]:
+        rows = self.do(lambda tx: tx.all("select state from delivery order by id"))
+        return [row[0] for row in rows]  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    made = House()
+    yield made
+    made.db.close()
+    made.settle()
+
+
+def test_what_the_store_holds_is_delivered_in_order_one_at_a_time(house: House) -> None:
+    ids = [d.id for d in house.enqueue(3)]
+    house.courier().start()
+    house.settle()
+    assert house.peer.sent == ids[:1]
+    for _ in range(3):
+        house.peer.answer()
+        house.settle()
+    assert house.peer.sent == ids
+    assert house.states() == ["delivered"] * 3
+
+
+def test_what_is_offered_goes_out_without_being_read_again(house: House) -> None:
+    courier = house.courier()
+    courier.start()
+    house.settle()
+    deliveries = house.enqueue(2)
+    courier.offer(deliveries)
+    house.peer.answer()
+    house.peer.answer()
+    house.settle()
+    courier.poll()
+    house.settle()
+    assert house.peer.sent == [d.id for d in deliveries]
+    assert house.states() == ["delivered"] * 2
+
+
+def test_more_than_the_window_holds_comes_from_the_store_in_order(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker.engine.delivery.WINDOW", 3)
+    courier = house.courier()
+    courier.start()
+    house.settle()
+    expected = []
+    for _ in range(4):
+        deliveries = house.enqueue(2)
+        expected += [d.id for d in deliveries]
+        courier.offer(deliveries)
+    for _ in expected:
+        house.peer.answer()
+        house.settle()
+    assert house.peer.sent == expected
+    assert house.states() == ["delivered"] * 8
+
+
+def test_a_peer_that_cannot_be_reached_holds_the_queue_and_gets_the_same_delivery_again(house: House) -> None:
+    ids = [d.id for d in house.enqueue(2)]
+    house.courier(first=1.0, most=4.0).start()
+    house.settle()
+    for wait in (1.0, 2.0, 4.0, 4.0):
+        house.peer.answer(Retry("connection refused"))
+        house.settle()
+        house.clock.advance(wait - 0.01)
+        assert not house.peer.waiting
+        house.clock.advance(0.01)
+        house.settle()
+    house.peer.answer()
+    house.settle()
+    assert house.peer.sent == [ids[0]] * 5 + [ids[1]]
+    assert house.metrics.registry.get_sample_value("broker_deliveries_retried_total", {"destination": "ehr"}) == 4
+
+
+def test_a_refused_delivery_is_parked_and_the_next_one_goes(house: House) -> None:
+    ids = [d.id for d in house.enqueue(2)]
+    house.courier().start()
+    house.settle()
+    house.peer.answer(Refused("AE PID-3"))
+    house.settle()
+    house.peer.answer()
+    house.settle()
+    assert house.peer.sent == ids
+    assert house.states() == ["parked", "delivered"]
+
+
+def test_a_delivery_is_parked_when_the_peer_stays_away_too_long(house: House) -> None:
+    house.enqueue(1)
+    house.courier(first=1.0, most=1.0, park_after=2.5).start()
+    house.settle()
+    for _ in range(4):
+        house.peer.answer(Retry("connection refused"))
+        house.settle()
+        house.clock.advance(1.0)
+        house.settle()
+    assert house.states() == ["parked"]
+
+
+def test_what_was_parked_goes_out_when_a_person_sends_it_again_before_younger_ones(house: House) -> None:
+    ids = [d.id for d in house.enqueue(1)]
+    courier = house.courier()
+    courier.start()
+    house.settle()
+    house.peer.answer(Refused("AE"))
+    house.settle()
+    house.do(outbox.resend, ids[0], 0.0)
+    courier.rescan()
+    house.settle()
+    house.peer.answer()
+    house.settle()
+    assert house.peer.sent == [ids[0], ids[0]]
+    assert house.states() == ["delivered"]
+
+
+def test_looking_again_at_the_queue_does_not_send_twice_what_is_under_way(house: House) -> None:
+    ids = [d.id for d in house.enqueue(3)]
+    courier = house.courier()
+    courier.start()
+    house.settle()
+    courier.rescan()
+    house.peer.answer()  # while the store is being asked
+    house.settle()
+    house.peer.answer()
+    house.peer.answer() if house.peer.waiting else None
+    house.settle()
+    while house.peer.waiting:
+        house.peer.answer()
+        house.settle()
+    assert house.peer.sent == ids
+
+
+def test_only_the_node_that_holds_the_lease_delivers_and_another_takes_over_when_it_ends(house: House) -> None:
+    ids = [d.id for d in house.enqueue(2)]
+    first, second = house.courier(), house.courier(other := Peer(), node="b")
+    first.start()
+    house.settle()
+    second.start()
+    house.settle()
+    assert (house.peer.sent, other.sent) == (ids[:1], [])
+    house.clock.advance(31)  # the first node has stopped renewing
+    second.poll()
+    house.settle()
+    assert other.sent == ids[:1]
+
+
+def test_stopping_waits_for_the_delivery_under_way_and_settles_it(house: House) -> None:
+    house.enqueue(2)
+    courier = house.courier()
+    courier.start()
+    house.settle()
+    stopped: list[object] = []
+    courier.stop().addCallback(stopped.append)
+    assert not stopped
+    house.peer.answer()
+    house.settle()
+    assert stopped == [None]
+    assert house.peer.closed
+    assert house.states() == ["delivered", "waiting"]

@@ -1,0 +1,81 @@
+"""Hostile bytes: a message is rejected, or comes back byte for byte and answers every question."""
+
+import contextlib
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broker.errors import MessageError
+from broker.hl7 import ack, charset
+from broker.hl7.message import Message
+
+PIECES = st.sampled_from(
+    [
+        b"MSH|^~\\&|",
+        b"PID|",
+        b"OBX|1|",
+        b"|",
+        b"^",
+        b"~",
+        b"\\",
+        b"&",
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b"\\F\\",
+        b"\\X0D\\",
+        b"\\.sp999\\",
+        b"\x1b$B",
+        b"\x1b(B",
+    ]
+    + [b"\x81|", b"\xff\xfe", b"\xc3\xa9", b"\x81\x30\x81\x30", b"\x00", b"\x0b", b"\x1c", b"ORC|", b"MSH", b"MSH$%~?*$"]
+)
+HOSTILE = st.lists(PIECES | st.binary(max_size=4), max_size=30).map(b"".join)
+HEADER = st.builds(
+    lambda delimiters, name: (
+        b"MSH" + delimiters + delimiters[:1] * 6 + b"ADT^A04|C1|P|2.5||||||".replace(b"|", delimiters[:1]) + name + b"\r"
+    ),
+    st.sampled_from([b"|^~\\&|", b"$%~?*$", b"|^~\\\\&|", b"|^|", b"|^~\\&#|"]),
+    st.sampled_from([b"", b"ASCII", b"UNICODE UTF-8", b"8859/1", b"GB18030", b"~ISO IR87", b"KS X 1001", b"ISO IR14", b"?"]),
+)
+PATHS = ["MSH-1", "MSH-2", "MSH-9.1", "PID-3[*].4.2", "OBX[*]-5[*]", "OBX[2]-5.1", "ORC", "PID-1[3].2.1"]
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(HEADER, HOSTILE)
+def test_a_hostile_body(header: bytes, body: bytes) -> None:
+    raw = header + body
+    message = Message.parse(raw)
+    for path in PATHS:
+        for text in (message.get(path), message.raw(path), *message.all(path)):
+            text.encode()  # never a lone surrogate
+        message.exists(path)
+    assert message.encode() == raw
+    for group in message.groups("ORC"):
+        group.encode()
+    ack.read_answer(ack.answer(message, "AE", MessageError("PID-3", "why"), now="1", control_id="2"))
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(HEADER, HOSTILE, st.sampled_from(["PID-3", "PID-3[2].1", "OBX[2]-5.1.2", "ZZZ-1"]), st.text(max_size=12))
+def test_whatever_is_set_is_read_again_and_breaks_nothing(header: bytes, body: bytes, path: str, value: str) -> None:
+    message = Message.parse(header + body)
+    others = [name for name in message.segment_names() if name != path[:3]]
+    with contextlib.suppress(MessageError):
+        message.set(path, value)
+        again = Message.parse(message.encode())
+        assert message.get(path) == again.get(path) == value.replace("\r\n", "\n")
+        assert [name for name in again.segment_names() if name != path[:3]] == others
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(HOSTILE, st.sampled_from([None, *charset.NAMES]))
+def test_anything_at_all(raw: bytes, name: str | None) -> None:
+    answered = ack.answer_raw(raw, now="1", control_id="2")
+    assert ack.read_answer(answered).code == "AR"
+    try:
+        message = Message.parse(raw, name)
+    except MessageError as error:
+        assert error.reject
+    else:
+        assert message.encode() == raw

@@ -1,0 +1,121 @@
+"""Images and the attributes they are given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from broker.errors import MessageError
+from broker.ris import images
+from broker.ris.entities import Composite, Exam, Instance, Patient
+from broker.ris.events import PatientData, RegisterPatient
+
+
+def test_counted_once_and_told_once(ris: Any) -> None:
+    exam = ris.place()
+    (event,) = ris.do(ris.image("1", exam.study_uid, patient="4711"))
+    assert (event.name, event.reason, event.exam_id) == ("study.stored", "first image", exam.id)
+    assert ris.do(ris.image("2", exam.study_uid)) == []
+    assert ris.do(ris.image("1", exam.study_uid)) == []  # sent again
+    assert ris.exam().images == 2
+    kept = ris.records.one(Instance, uid="1")
+    assert (kept.exam_id, kept.spool, kept.sent_patient_id, kept.message_id) == (exam.id, "spool-1", "4711", 2)
+
+
+def test_same_uid_other_content_is_refused(ris: Any) -> None:
+    exam = ris.place()
+    ris.do(ris.image("1", exam.study_uid))
+    with pytest.raises(MessageError) as refused:
+        ris.do(ris.image("1", exam.study_uid, digest="other"))
+    assert (refused.value.path, refused.value.code) == ("SOPInstanceUID", 205)
+    assert ris.exam().images == 1
+
+
+def test_matched_by_accession_number_when_the_study_is_unknown(ris: Any) -> None:
+    exam = ris.place()
+    assert ris.told(ris.image("1", "9.9.9", exam.accession)) == ["study.stored"]
+    assert ris.exam().study_uid == exam.study_uid  # the modality's own UID is the object's, not the exam's
+
+
+def test_study_comes_before_accession_number(ris: Any) -> None:
+    first, second = ris.place("P1"), ris.place("P2")
+    ris.do(ris.image("1", first.study_uid, second.accession))
+    assert (ris.exam("P1").images, ris.exam("P2").images) == (1, 0)
+
+
+def test_two_exams_of_one_study_are_told_apart_by_accession_number(ris: Any) -> None:
+    ris.place("P1", study_uid="1.2.3")
+    second = ris.place("P2", study_uid="1.2.3")
+    ris.do(ris.image("1", "1.2.3", second.accession))
+    assert (ris.exam("P1").images, ris.exam("P2").images) == (0, 1)
+
+
+def test_unknown_is_listed_once_per_study(ris: Any) -> None:
+    assert ris.told(ris.image("1")) == ["unmatched.listed"]
+    assert ris.told(ris.image("2", accession="NONE")) == []
+    assert ris.told(ris.image("3", "2.25.777")) == ["unmatched.listed"]
+    assert [(entry.kind, entry.key, entry.accession, entry.reason) for entry in ris.open_entries()] == [
+        ("images", "2.25.555", "NONE", "no such study"),
+        ("images", "2.25.777", "", "no such study"),
+    ]
+    assert {instance.exam_id for instance in ris.records.find(Instance)} == {None}
+
+
+def test_of_another_patient_is_not_linked(ris: Any) -> None:
+    exam = ris.place()
+    ris.register("other")
+    (event,) = ris.do(ris.image("1", exam.study_uid, exam.accession, patient="other"))
+    assert (event.name, event.reason, event.exam_id) == ("unmatched.listed", "images: patient differs", None)
+    assert ris.exam().images == 0
+
+
+@pytest.mark.parametrize(("patient", "issuer"), [("4711", "HOSP"), ("nobody", ""), ("other", "ELSEWHERE"), ("", "")])
+def test_of_the_same_or_an_unknown_patient_is_linked(ris: Any, patient: str, issuer: str) -> None:
+    exam = ris.place()
+    ris.register("other")
+    assert ris.told(ris.image("1", exam.study_uid, patient=patient, issuer=issuer)) == ["study.stored"]
+
+
+def test_attributes(ris: Any) -> None:
+    who = {"family": "DOE", "given": "JANE", "middle": "Q", "birth_date": "19700101", "sex": "F"}
+    ris.do(RegisterPatient(PatientData(ris.person("4711").identifiers, **who)))
+    exam = ris.place(provider=Composite("7^GREY^MEREDITH^^^DR"), reason="cough", visit=Composite("V1^^^HOSP"))
+    assert images.attributes(ris.records, exam) == {
+        "PatientName": "DOE^JANE^Q",
+        "PatientID": "4711",
+        "IssuerOfPatientID": "HOSP",
+        "PatientBirthDate": "19700101",
+        "PatientSex": "F",
+        "AccessionNumber": "A00000001",
+        "StudyID": "RP00000001",
+        "StudyDescription": "CT chest",
+        "ReferringPhysicianName": "GREY^MEREDITH^^DR",
+        "RequestingPhysician": "GREY^MEREDITH^^DR",
+        "RequestedProcedureID": "RP00000001",
+        "RequestedProcedureDescription": "CT chest",
+        "AdmissionID": "V1",
+        "ReasonForTheRequestedProcedure": "cough",
+        "PlacerOrderNumberImagingServiceRequest": "P1",
+        "FillerOrderNumberImagingServiceRequest": "A00000001",
+        "RequestAttributesSequence.AccessionNumber": "A00000001",
+        "RequestAttributesSequence.RequestedProcedureID": "RP00000001",
+        "RequestAttributesSequence.RequestedProcedureDescription": "CT chest",
+        "RequestAttributesSequence.ScheduledProcedureStepID": "SPS00000001",
+        "RequestAttributesSequence.ScheduledProcedureStepDescription": "CT chest",
+    }
+
+
+def test_attributes_of_what_is_not_known(ris: Any) -> None:
+    bare = ris.records.add(Exam(accession="X1", status="scheduled"))
+    known = images.attributes(ris.records, bare)
+    assert "PatientID" not in known
+    assert (known["AccessionNumber"], known["ReferringPhysicianName"]) == ("X1", "")
+    nobody = ris.records.add(Patient(birth_date="1970", sex="U"))
+    assert images.patient_attributes(ris.records, nobody.id) == {
+        "PatientName": "",
+        "PatientID": "",
+        "IssuerOfPatientID": "",
+        "PatientBirthDate": "",
+        "PatientSex": "",
+    }

@@ -1,0 +1,228 @@
+"""The spool: durable before it is told, nothing left behind, no way out of its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, execute
+
+from broker.errors import StoreError
+from broker.store import spool as spool_module
+from broker.store.spool import HOPS, Spool, free_bytes
+
+NOON = 1772452800.0  # 2026-03-02 12:00 UTC
+GOOD = "20260302/" + "0" * 32 + ".dcm"
+
+
+class Threads:
+    """Thread calls that wait until the test lets them run."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], None]] = []
+
+    def __call__(self, fn: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        fired: Deferred[Any] = Deferred()
+        self.calls.append(lambda: execute(fn, *args).chainDeferred(fired))
+        return fired
+
+
+def fired(deferred: Deferred[Any]) -> Any:
+    results: list[Any] = []
+    deferred.addCallbacks(results.append, lambda failure: results.append(failure.value))
+    [result] = results
+    return result
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "spool", execute, lambda: NOON)
+
+
+def files(spool: Spool) -> list[str]:
+    return sorted(p.name for p in Path(spool._path).rglob("*") if p.is_file())
+
+
+def store(spool: Spool, *pieces: bytes, skip: int = 0) -> Any:
+    file = spool.begin()
+    for piece in pieces:
+        file.write([piece])
+    return fired(file.finish(skip))
+
+
+def test_an_object_is_there_when_finish_has_fired(spool: Spool) -> None:
+    file = spool.begin()
+    file.write([b"DICM", memoryview(b"header"), bytearray(b"")])
+    file.write([])
+    file.write([memoryview(b"pixels" * 1000)])
+    assert file.size == 6010
+    assert list(spool.names()) == []
+    name, size, digest = fired(file.finish())
+    content = b"DICMheader" + b"pixels" * 1000
+    assert name.startswith("20260302/")
+    assert name == file.name
+    assert (size, digest) == (len(content), hashlib.sha256(content).hexdigest())
+    with spool.open(name) as opened:
+        assert opened.read() == content
+    assert list(spool.names()) == list(spool.names("20260302")) == [name]
+    assert spool.days() == ["20260302"]
+    file.abort()  # too late, and harmless
+    assert list(spool.names()) == [name]
+
+
+def test_the_digest_may_leave_out_what_is_ours(spool: Spool) -> None:
+    assert store(spool, b"preamble", b"dataset", skip=8)[2] == store(spool, b"dataset")[2]
+
+
+@pytest.mark.parametrize("size", [0, 1, spool_module.CHUNK - 1, spool_module.CHUNK, spool_module.CHUNK * 2 + 1])
+def test_digests_of_all_sizes(spool: Spool, size: int) -> None:
+    content = os.urandom(size)
+    assert store(spool, content)[1:] == (size, hashlib.sha256(content).hexdigest())
+
+
+def test_more_pieces_than_one_call_takes(spool: Spool) -> None:
+    file = spool.begin()
+    file.write([b"ab"] * 3000)
+    assert fired(file.finish())[1:] == (6000, hashlib.sha256(b"ab" * 3000).hexdigest())
+
+
+def test_a_short_write_goes_on_where_it_stopped(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "writev", lambda descriptor, pieces: os.write(descriptor, b"".join(pieces)[:3]))
+    file = spool.begin()
+    file.write([b"ab", b"cdef"])
+    monkeypatch.undo()
+    assert fired(file.finish())[1:] == (6, hashlib.sha256(b"abcdef").hexdigest())
+
+
+def test_files_that_wait_share_a_thread_call(tmp_path: Path) -> None:
+    threads = Threads()
+    spool = Spool(tmp_path, threads, lambda: NOON)
+    seen: list[str] = []
+    opened = [spool.begin() for _ in range(10)]
+    for file in opened:
+        file.write([b"x"])
+        file.finish().addCallback(lambda result: seen.append(result[0]))
+    assert len(threads.calls) == HOPS
+    for _ in range(HOPS):
+        threads.calls.pop(0)()
+    assert len(threads.calls) == 1  # one call takes along all the others
+    threads.calls.pop(0)()
+    assert sorted(seen) == sorted(file.name for file in opened)
+    assert threads.calls == []
+
+
+def test_abort_leaves_nothing(spool: Spool) -> None:
+    file = spool.begin()
+    file.write([b"half"])
+    file.abort()
+    file.abort()
+    assert files(spool) == []
+
+
+def fail_with(number: int) -> Callable[..., Any]:
+    def fail(*_: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def test_a_full_disk_while_writing_is_a_store_error_and_leaves_nothing(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = spool.begin()
+    monkeypatch.setattr(os, "writev", fail_with(28))
+    with pytest.raises(StoreError, match="No space left"):
+        file.write([b"x"])
+    assert files(spool) == []
+
+
+@pytest.mark.parametrize("call", ["fsync", "rename"])
+def test_what_cannot_be_made_durable_is_a_store_error_and_not_there(spool: Spool, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    file = spool.begin()
+    file.write([b"x"])
+    monkeypatch.setattr(os, call, fail_with(5))
+    assert isinstance(fired(file.finish()), StoreError)
+    monkeypatch.undo()
+    assert list(spool.names()) == []
+    assert files(spool) == []
+
+
+def test_a_thread_that_fails_fails_its_files(tmp_path: Path) -> None:
+    def broken(fn: Any, *args: Any) -> Deferred[Any]:
+        return execute(fail_with(5))
+
+    spool = Spool(tmp_path, broken, lambda: NOON)
+    assert isinstance(store(spool, b"x"), StoreError)
+
+
+def test_a_folder_that_cannot_be_synced_fails_its_files(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    store(spool, b"first")
+    file = spool.begin()
+    monkeypatch.setattr(spool_module, "_sync_folder", fail_with(5))
+    assert isinstance(fired(file.finish()), StoreError)
+
+
+def test_sweep_removes_what_a_crash_left_and_nothing_else(spool: Spool, tmp_path: Path) -> None:
+    used, orphan = store(spool, b"1")[0], store(spool, b"2")[0]
+    half = spool.begin()
+    half.write([b"half"])
+    foreign = tmp_path / "spool" / "20260302" / "notes.txt"
+    foreign.write_text("not the broker's")
+    again = Spool(tmp_path / "spool", execute, lambda: NOON)
+    assert again.sweep({used}) == 2
+    assert list(again.names()) == [used]
+    assert foreign.exists()
+    assert orphan != used
+    assert again.sweep({used}) == 0
+    assert again.sweep(set(), "20260302") == 1
+
+
+def test_a_folder_that_was_tidied_away_is_made_again(spool: Spool) -> None:
+    name = store(spool, b"1")[0]
+    spool.remove(name)
+    spool.path(name).parent.rmdir()
+    again = store(spool, b"2")[0]
+    assert list(spool.names()) == [again]
+    assert spool.sweep(set(), "20260303") == 0
+
+
+def test_every_day_has_its_folder(tmp_path: Path) -> None:
+    times = [NOON]
+    spool = Spool(tmp_path, execute, lambda: times[0])
+    first = store(spool, b"1")[0]
+    times[0] += 86400
+    second = store(spool, b"2")[0]
+    assert spool.days() == ["20260302", "20260303"]
+    assert list(spool.names()) == [first, second]
+    assert list(spool.names("20260304")) == []
+    spool.remove(first)
+    spool.remove(first)
+    assert list(spool.names()) == [second]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "..", "../secret", "/etc/passwd", GOOD + "/..", "20260302/../../x.dcm", GOOD + ".part", GOOD + "\n", "20260302/DOE^JANE.dcm"],
+)
+def test_a_name_that_is_not_the_spools_own_is_refused(spool: Spool, name: str) -> None:
+    for use in (spool.path, spool.open, spool.remove):
+        with pytest.raises(ValueError, match="not a name of the spool"):
+            use(name)
+
+
+def test_an_object_that_is_gone_says_so(spool: Spool) -> None:
+    with pytest.raises(FileNotFoundError):
+        spool.open(GOOD)
+
+
+def test_files_are_for_their_owner_only(spool: Spool) -> None:
+    path = spool.path(store(spool, b"x")[0])
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_free_bytes(spool: Spool, tmp_path: Path) -> None:
+    assert 0 < spool.free_bytes() <= os.statvfs(tmp_path).f_frsize * os.statvfs(tmp_path).f_blocks
+    assert free_bytes(tmp_path) > 0
