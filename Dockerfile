@@ -17,6 +17,8 @@ WORKDIR /etc/broker
 COPY channels.yaml ./
 COPY routes ./routes
 COPY mappings ./mappings
+# what the cases of the routes send, for `broker test`
+COPY samples ./samples
 ENV PATH=/opt/broker/bin:$PATH PYTHONUNBUFFERED=1 \
     BROKER_DATA=/data BIND=0.0.0.0 HL7_PORT=2575 DICOM_PORT=11112 WEB_PORT=8080
 USER broker

@@ -33,7 +33,7 @@ check: setup ## ruff, mypy, import layers, the shipped configuration, generated 
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/broker check
 	$(BIN)/broker test
-	$(BIN)/python scripts/docs --check
+	$(BIN)/broker schema --check
 
 peers:
 	@scripts/peers
@@ -51,10 +51,10 @@ soak: setup ## load for SOAK_SECONDS=3600: all delivered in order, memory bounde
 	SOAK_SECONDS=$(or $(SOAK_SECONDS),3600) $(BIN)/pytest -s tests/soak $(ARGS)
 
 bench: setup peers ## measure against peers and yardsticks, in one run
-	$(BIN)/python -m bench $(ARGS)
+	$(BIN)/python bench/run.py $(ARGS)
 
 docs: setup ## write the generated parts of docs/
-	$(BIN)/python scripts/docs
+	$(BIN)/broker schema
 
 lock: setup ## resolve the dependencies again (UPGRADE=1 for the newest)
 	@scripts/lock

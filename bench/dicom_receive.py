@@ -23,9 +23,10 @@ from typing import Any
 TOP = Path(__file__).resolve().parent.parent
 ROWS = 512  # 525 KB of pixels
 NO_DELAY = {**os.environ, "TCP_NODELAY": "1"}
+STORESCU = ("storescu", "--max-pdu", "131072", "--max-send-pdu", "131072", "-xe")
 
 
-def make_files(folder: Path, count: int) -> list[str]:
+def make_files(folder: Path, count: int, accession: str = "") -> list[str]:
     """Write CT images with different UIDs and return their paths."""
     from pydicom.dataset import Dataset
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
@@ -37,6 +38,7 @@ def make_files(folder: Path, count: int) -> list[str]:
     ds = Dataset()
     ds.SOPClassUID, ds.Modality, ds.PatientName, ds.PatientID = CTImageStorage, "CT", "BENCH^ONE", "1"
     ds.StudyInstanceUID, ds.SeriesInstanceUID = generate_uid(), generate_uid()
+    ds.AccessionNumber = accession
     ds.Rows = ds.Columns = ROWS
     ds.BitsAllocated = ds.BitsStored = 16
     ds.HighBit, ds.PixelRepresentation, ds.SamplesPerPixel, ds.PhotometricInterpretation = 15, 0, 1, "MONOCHROME2"
@@ -115,13 +117,12 @@ def measure(name: str, files: list[str], associations: int) -> float:
             began = time.perf_counter()
             senders = [
                 subprocess.Popen(
-                    ["storescu", "--max-pdu", "131072", "--max-send-pdu", "131072", "-xe", "-aec", "BROKER", "127.0.0.1", str(port)]
-                    + files[at::associations],
+                    [*STORESCU, "-aec", "BROKER", "127.0.0.1", str(port), *files[at::associations]],
                     env=NO_DELAY,
                 )
                 for at in range(associations)
             ]
-            if any([sender.wait() for sender in senders]):
+            if any([sender.wait() for sender in senders]):  # noqa: C419  every one must be waited for
                 raise SystemExit(f"storescu failed against {name}")
             return len(files) / (time.perf_counter() - began)
         finally:

@@ -24,7 +24,9 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], ports: Sequence[int], env: Mapping[str, str], cwd: Path, wait: float = 20.0) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    command: Sequence[str], ports: Sequence[int], env: Mapping[str, str], cwd: Path, wait: float = 20.0
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server until its ports answer, and stop it at the end."""
     log = (cwd / "server.log").open("ab")
     process = subprocess.Popen(command, env={**os.environ, **env}, cwd=cwd, stdout=log, stderr=log)

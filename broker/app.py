@@ -22,7 +22,7 @@ from twisted.python.threadpool import ThreadPool
 from broker.config.load import load
 from broker.config.models import Config, Destination, Listener
 from broker.connectors import base, dicom, mllp, registry
-from broker.dicom.scan import ROUTING, silence_libraries
+from broker.dicom.scan import ROUTING
 from broker.engine.again import Again
 from broker.engine.clock import SiteClock
 from broker.engine.couriers import Couriers
@@ -77,7 +77,7 @@ class Broker:
         self.hl7 = Hl7(intake, self.clock, self.metrics, charsets)
         self.dicom = Dicom(intake, self.db, self.clock, self.spool, self.metrics, _keywords(config))
         self.again = Again(self.db, self.hl7, self.dicom, log)
-        intake.on_resolved = self.again.release
+        intake.on_resolved = lambda exam_id: self.again.release(exam_id)
         self._addresses: dict[str, str] = {}  # of the listeners that are bound
         self.listeners = [self._listener(listener) for listener in config.listeners]
         self.status = self._status()
@@ -169,7 +169,9 @@ class Broker:
         )
 
     def _listening(self, listener: Listener) -> Part:
-        return Part(listener.name, listener.kind, self._addresses.get(listener.name, f"{listener.settings['bind']}:{listener.settings['port']}"))
+        return Part(
+            listener.name, listener.kind, self._addresses.get(listener.name, f"{listener.settings['bind']}:{listener.settings['port']}")
+        )
 
     def _serve_web(self) -> str:
         web = self.config.web
@@ -191,7 +193,6 @@ def run(path: Path, environment: Mapping[str, str], log_format: str = "auto") ->
 
     config = load(path, environment, registry)
     log = Log(terminal={"json": False, "text": True}.get(log_format))
-    silence_libraries()
     capture(log)
     for warning in config.warnings:
         log.warning("configuration", file=warning.file, line=warning.line, what=warning.what)
@@ -205,7 +206,7 @@ class _Process:
         self._broker, self._reactor, self._log = broker, broker.reactor, broker.log
         self._ending = False
         self._error: BrokerError | None = None
-        globalLogPublisher.addObserver(TwistedObserver(broker.log))
+        globalLogPublisher.addObserver(TwistedObserver(broker.log))  # type: ignore[arg-type]
         broker.on_failure = self._store_failed
 
     def run(self) -> int:
@@ -229,7 +230,7 @@ class _Process:
         if not failure.check(BrokerError):
             self._log.failure("start failed", failure)
         error = failure.value
-        self._error = error if isinstance(error, BrokerError) else BrokerError(f"could not start: {failure.type.__name__}")
+        self._error = error if isinstance(error, BrokerError) else BrokerError(f"could not start: {type(error).__name__}")
         self._end()
 
     def _store_failed(self, error: StoreError) -> None:

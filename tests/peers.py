@@ -21,10 +21,17 @@ from typing import Any
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import CTImageStorage, Verification  # type: ignore[attr-defined]
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    CTImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    MRImageStorage,
+    UltrasoundImageStorage,
+    Verification,
+)
 
 TOP = Path(__file__).resolve().parent.parent
 VT, FS = b"\x0b", b"\x1c\r"
+IMAGES = (CTImageStorage, MRImageStorage, DigitalXRayImageStorageForPresentation, UltrasoundImageStorage)
 PORTS = ("HL7_PORT", "DICOM_PORT", "WEB_PORT", "ARCHIVE_DICOM_PORT", "ARCHIVE_HL7_PORT", "EHR_HL7_PORT", "BILLING_HL7_PORT")
 
 
@@ -195,8 +202,8 @@ class Archive:
         self.port, self.status = port, 0x0000
         self.received: list[Dataset] = []
         self._ae = AE(ae_title=ae_title)
-        self._ae.add_supported_context(CTImageStorage)
-        self._ae.add_supported_context(Verification)
+        for sop_class in (*IMAGES, Verification):
+            self._ae.add_supported_context(sop_class)
         self._server: Any = None
 
     def start(self) -> None:

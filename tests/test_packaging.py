@@ -141,11 +141,8 @@ def test_make_alone_lists_every_target() -> None:
 def test_what_a_target_calls_exists(target: str) -> None:
     recipe = make("--dry-run", target)
     assert recipe
-    for script in re.findall(r"(?<![\w/])(scripts/\w+)", recipe):
-        assert (TOP / script).exists()
-    for module in re.findall(r"-m (\w[\w.]*)", recipe):
-        path = TOP.joinpath(*module.split("."))
-        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+    for program in re.findall(r"(?<![\w/])((?:scripts|bench)/\w+(?:\.py)?)(?=\s|$)", recipe):
+        assert (TOP / program).is_file(), program
     for command in re.findall(r"\.venv/bin/broker (\w+)", recipe):
         assert command in broker.cli.main.commands
     for folder in re.findall(r"pytest.* (tests/\w+)", recipe):

@@ -8,7 +8,11 @@ from pathlib import Path
 
 import click
 
-from broker.cli import configs, messages, run, send, simulate
+from broker.cli.configs import check, explain, schema, test
+from broker.cli.messages import messages, trace
+from broker.cli.run import run
+from broker.cli.send import send
+from broker.cli.simulate import simulate
 from broker.errors import BrokerError, ConfigError
 
 
@@ -44,15 +48,5 @@ def main(context: click.Context, config: Path) -> None:
     context.obj = config
 
 
-for command in (
-    run.run,
-    configs.check,
-    configs.test,
-    configs.explain,
-    configs.schema,
-    send.send,
-    messages.messages,
-    messages.trace,
-    simulate.simulate,
-):
+for command in (run, check, test, explain, schema, send, messages, trace, simulate):
     main.add_command(command)

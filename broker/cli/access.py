@@ -38,6 +38,8 @@ def ask(config_file: Path, path: str, query: dict[str, str], otherwise: Callable
 def _from_store(config: Config, fn: Callable[[Transaction], object]) -> Any:
     where = config.data / "broker.db" if config.store == "sqlite" else config.store
     if isinstance(where, Path) and not where.exists():
-        raise click.ClickException(f"no broker answers on port {config.web.port}, and there is no store in {config.data} (see `broker run`)")
+        raise click.ClickException(
+            f"no broker answers on port {config.web.port}, and there is no store in {config.data} (see `broker run`)"
+        )
     value = look(where, fn)
     return [asdict(one) for one in value] if isinstance(value, list) else asdict(value)  # type: ignore[call-overload]

@@ -31,14 +31,21 @@ def check(path: Path, as_json: bool) -> None:
     """Check the channels file and every route and table it names; all problems at once, with file, line and what to write instead."""
     checked = check_config(path, os.environ, registry)
     if as_json:
-        click.echo(json.dumps({"problems": [asdict(p) for p in checked.problems], "warnings": [asdict(w) for w in checked.warnings]}, indent=2))
+        click.echo(
+            json.dumps({"problems": [asdict(p) for p in checked.problems], "warnings": [asdict(w) for w in checked.warnings]}, indent=2)
+        )
     else:
         for warning in checked.warnings:
             click.echo(f"warning: {warning}")
         for problem in checked.problems:
             click.echo(str(problem))
         if config := checked.config:
-            counts = (("listener", config.listeners), ("destination", config.destinations), ("channel", config.channels), ("table", config.tables))
+            counts = (
+                ("listener", config.listeners),
+                ("destination", config.destinations),
+                ("channel", config.channels),
+                ("table", config.tables),
+            )
             click.echo(f"{path}: in order: " + ", ".join(f"{len(found)} {what}{'s' * (len(found) != 1)}" for what, found in counts))
     if checked.config is None:
         raise SystemExit(2)
@@ -90,7 +97,9 @@ def _run(config: Config, channel: Channel, case: Case) -> list[str]:
     try:
         return failures(case, Rehearsal(config).run(case, channel.source, config.file.parent))
     except OSError as error:
-        raise ConfigError([Problem(case.file, case.line, "given", f"{error.filename}: {error.strerror}", "name a file from the folder of channels.yaml")]) from error
+        raise ConfigError(
+            [Problem(case.file, case.line, "given", f"{error.filename}: {error.strerror}", "name a file from the folder of channels.yaml")]
+        ) from error
     except MessageError as error:
         return [f"the sample is no HL7 message: {error}"]
 

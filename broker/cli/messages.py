@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -44,7 +45,7 @@ def messages(config: Path, listener: str, kind: str, state: str, accession: str,
     for row in rows:
         names = ("listener", "kind", "sender", "control_id", "state", "code", "accession", "reason")
         table.add_row(str(row["id"]), _at(row["received_at"]), *(str(row[name]) for name in names))
-    Console().print(table)
+    _print(table)
 
 
 @click.command()
@@ -63,7 +64,11 @@ def trace(config: Path, accession: str, as_json: bool) -> None:
     for entry in found["entries"]:
         message = "" if entry["message_id"] is None else str(entry["message_id"])
         table.add_row(_at(entry["at"]), entry["what"], entry["kind"], entry["source"], entry["target"], message, entry["detail"])
-    Console().print(table)
+    _print(table)
+
+
+def _print(table: Table) -> None:
+    Console(width=None if sys.stdout.isatty() else 240).print(table)
 
 
 def _table(*columns: str) -> Table:

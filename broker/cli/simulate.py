@@ -48,7 +48,7 @@ def simulate(config: Path, exams: int, seed: int, pace: float, start: bool) -> N
 
     Without --start, a broker must be running on this configuration, and nothing else on its peers' ports.
     """
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 160)
     with contextlib.ExitStack() as stack:
         places = Places.from_environment(os.environ)
         if start:
@@ -61,16 +61,20 @@ def simulate(config: Path, exams: int, seed: int, pace: float, start: bool) -> N
 
 
 def _play(places: Places, exams: int, seed: int, pace: float, display: Display) -> Result:
-    from twisted.internet import reactor  # this command is an application of its own
+    from twisted.internet import reactor as installed  # this command is an application of its own
 
+    reactor: Any = installed
     outcome: list[Any] = []
 
-    def begin() -> None:
-        playing = run_morning(reactor, places, seed=seed, exams=exams, pace=pace, report_progress=display.report)
-        playing.addBoth(outcome.append).addBoth(lambda _: reactor.stop())  # type: ignore[attr-defined]
+    def end(result: object) -> None:
+        outcome.append(result)
+        reactor.stop()
 
-    reactor.callWhenRunning(begin)  # type: ignore[attr-defined]
-    reactor.run()  # type: ignore[attr-defined]
+    def begin() -> None:
+        run_morning(reactor, places, seed=seed, exams=exams, pace=pace, report_progress=display.report).addBoth(end)
+
+    reactor.callWhenRunning(begin)
+    reactor.run()
     if not outcome:
         raise BrokerError("the morning was interrupted")
     if isinstance(outcome[0], Failure):
@@ -86,7 +90,8 @@ def _play(places: Places, exams: int, seed: int, pace: float, display: Display) 
 def _own_broker(config: Path, places: Places, console: Console) -> Iterator[Places]:
     """Run a broker on free ports and in a temporary folder, until the block ends."""
     ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
-    own = replace(places, **{PORTS[name]: port for name, port in ports.items()})
+    chosen: dict[str, Any] = {PORTS[name]: port for name, port in ports.items()}
+    own = replace(places, **chosen)
     with tempfile.TemporaryDirectory(prefix="broker-") as folder:
         environment = {**os.environ, **{name: str(port) for name, port in ports.items()}, "BROKER_DATA": folder}
         command = [sys.executable, "-m", "broker", "--config", str(config), "run", "--log", "json"]
@@ -94,7 +99,9 @@ def _own_broker(config: Path, places: Places, console: Console) -> Iterator[Plac
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
             _await_ready(process, own, Path(folder, "broker.log"))
-            console.print(f"A broker listens on {own.host}: HL7 {own.hl7_port}, DICOM {own.dicom_port}, console http://{own.host}:{own.web_port}/")
+            console.print(
+                f"A broker listens on {own.host}: HL7 {own.hl7_port}, DICOM {own.dicom_port}, console http://{own.host}:{own.web_port}/"
+            )
             yield own
         finally:
             process.terminate()
@@ -104,7 +111,10 @@ def _own_broker(config: Path, places: Places, console: Console) -> Iterator[Plac
 def _await_ready(process: subprocess.Popen[bytes], places: Places, log: Path, patience: float = 30.0) -> None:
     until = time.monotonic() + patience
     while time.monotonic() < until and process.poll() is None:
-        with contextlib.suppress(OSError, urllib.error.URLError), urllib.request.urlopen(f"http://{places.host}:{places.web_port}/readyz", timeout=5):
+        with (
+            contextlib.suppress(OSError, urllib.error.URLError),
+            urllib.request.urlopen(f"http://{places.host}:{places.web_port}/readyz", timeout=5),
+        ):
             return
         time.sleep(0.05)
     raise BrokerError(f"the broker did not start:\n{log.read_text(errors='replace')[-2000:]}")

@@ -137,7 +137,7 @@ def _check_site(session: _Session, site: Mapping[str, Any]) -> None:
     site = _filled(SITE, site)
     try:
         ZoneInfo(site["timezone"])
-    except (OSError, ValueError):
+    except (OSError, ValueError, LookupError):
         session.problem(("site", "timezone"), f"{site['timezone']} is no time zone", "write an IANA name such as Europe/Paris")
     try:
         made = site["accession"].format(number=1), site["accession"].format(number=2)

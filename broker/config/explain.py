@@ -132,11 +132,12 @@ def _page(title: str, summary: str, sections: list[str]) -> str:
 
 
 def _groups() -> list[str]:
-    return [
-        f"## {title}\n\n{_table(options)}"
-        + "".join(f"\n\n### {option.name}\n\n{_table(option.options)}" for option in options if option.options)
-        for title, options in GROUPS.values()
-    ]
+    sections = []
+    for group, (title, options) in GROUPS.items():
+        nested = [(name, option) for name, option in _nested(group, options) if option.options]
+        sections.append(f"## {title}\n\n{_table(options)}")
+        sections += [f"### {name.partition('.')[2]}\n\n{_table(option.options)}" for name, option in nested]
+    return sections
 
 
 def _component(spec: Spec) -> str:

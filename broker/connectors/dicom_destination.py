@@ -128,7 +128,8 @@ class DicomDestination:
         try:
             return (await link.store(context, ready.sop_instance, ready.head, ready.file)).status
         except Retry:
-            await self.close()
+            self._link = None
+            link.abandon()
             raise
 
     def _why(self, link: Requestor, ready: _Ready) -> str:

@@ -38,6 +38,7 @@ from broker.dicom.states import State
 from broker.obs.log import Log
 
 READ_SIZE = 1 << 20
+_FLUSH = 5.0  # seconds a closing connection has to take what is still to be sent
 _QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)  # only where the system has it
 
 
@@ -101,6 +102,7 @@ class UpperLayer(Protocol):
         self._buffer = buffer
         self._heard = 0.0
         self._held = b""
+        self._cut: Any = None
         self._orders: dict[type, Callable[[Any], None]] = {
             Data: lambda h: self.on_data(h.view, h.last),
             Message: self.on_message,
@@ -178,7 +180,9 @@ class UpperLayer(Protocol):
             self.perform(self.core.abort())
 
     def _close(self) -> None:
-        if self.transport is not None:
+        """Close once all is written; a peer that does not read is not waited for."""
+        if self.transport is not None and self._cut is None:
+            self._cut = self.clock.callLater(_FLUSH, self.transport.abortConnection)
             self.transport.loseConnection()
 
     # from the transport
@@ -221,6 +225,8 @@ class UpperLayer(Protocol):
         self.perform(self.core.lost())
         for timer in tuple(self._timers):
             self._stop(timer)
+        if self._cut is not None and self._cut.active():
+            self._cut.cancel()
 
     def _take(self, view: memoryview) -> None:
         self._heard = self.clock.seconds()

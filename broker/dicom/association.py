@@ -64,6 +64,7 @@ _DATA_PDU = 4
 _UNBOUNDED = 1 << 17  # what this side sends at once to a peer without a limit
 _LEAST_PDU = 64  # a peer's limit below this leaves no room for data
 _NOTHING = memoryview(b"")
+_UNCONNECTED = (State.IDLE, State.CONNECTING)
 _READING = (State.ESTABLISHED, State.AWAIT_RELEASE)
 
 
@@ -185,7 +186,7 @@ class Association:
         self._whole = False
         at, end = 0, len(view)
         while at < end and not self._whole:
-            if self._deaf or self.state is State.IDLE:
+            if self._deaf or self.state in _UNCONNECTED:
                 at = end
             elif self._fragment:
                 at = self._read_fragment(view, at, end)

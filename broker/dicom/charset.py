@@ -5,10 +5,11 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 
-from pydicom.charset import convert_encodings, custom_encoders, python_encoding
+from pydicom.charset import convert_encodings, custom_encoders, decode_bytes, python_encoding
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.valuerep import PersonName
+from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS, PersonName
 
 from broker.errors import MessageError
 
@@ -62,16 +63,30 @@ def _coded(dataset: Dataset) -> Iterator[DataElement]:
 
 
 def to_unicode(header: Dataset) -> None:
-    """Turn a decoded or undecoded header into ISO_IR 192, all its text with it.
+    """Turn a header as read into ISO_IR 192, all its text with it.
 
     Raises MessageError when a text is not valid in the set it claims: writing it anew would change it silently.
     """
+    _check_texts(header, convert_encodings(charset_of(header)))
     header.decode()
-    for element in _coded(header):
-        if any("\ufffd" in text for text in _texts(element)):
-            raise MessageError(element.keyword or "SpecificCharacterSet", "text that is not valid in its Specific Character Set", 102)
     header.SpecificCharacterSet = UNICODE
     _forget_inner_sets(header)
+
+
+def _check_texts(dataset: Dataset, encodings: Sequence[str]) -> None:
+    for tag in dataset.keys():  # noqa: SIM118 - iterating the dataset itself would decode every element
+        element = dataset.get_item(tag)
+        vr = element.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN")
+        if vr == "SQ":
+            for item in dataset[tag].value:
+                own = charset_of(item)
+                _check_texts(item, convert_encodings(own) if own else encodings)
+        elif vr in _CODED and isinstance(element.value, bytes) and not _decodes(vr, element.value, encodings):
+            raise MessageError(keyword_for_tag(tag), "text that is not valid in its Specific Character Set", 102)
+
+
+def _decodes(vr: str, value: bytes, encodings: Sequence[str]) -> bool:
+    return "\ufffd" not in decode_bytes(value, encodings, PN_DELIMS if vr == "PN" else TEXT_VR_DELIMS)
 
 
 def _forget_inner_sets(dataset: Dataset) -> None:

@@ -26,11 +26,11 @@ def coerce(header: Dataset, changes: Mapping[str, str], *, reason: str, system: 
     the header's Specific Character Set, the whole header becomes ISO_IR 192. Raises MessageError for a keyword or value that
     cannot be set; then the header is of no more use.
     """
+    if not all(fits(value, charset_of(header)) for value in (*changes.values(), system)):
+        to_unicode(header)  # before any element is looked at, for its bytes are checked
     wanted = {path: value for path, value in changes.items() if _text(header, path) != value}
     if not wanted:
         return header
-    if not all(fits(value, charset_of(header)) for value in (*wanted.values(), system)):
-        to_unicode(header)
     originals = _originals(header, wanted)
     for path, value in wanted.items():
         _set(header, path.split("."), value)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 import zlib
 from io import BytesIO
 from typing import BinaryIO, cast
 
+from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
@@ -14,7 +17,7 @@ from pydicom.filewriter import write_dataset
 from pydicom.tag import BaseTag
 
 from broker.dicom.files import read_meta
-from broker.dicom.scan import BIG_ENDIAN, DEFLATED, IMPLICIT_SYNTAXES, ROUTING, scan, silence_libraries
+from broker.dicom.scan import BIG_ENDIAN, DEFLATED, IMPLICIT_SYNTAXES, ROUTING, scan
 from broker.errors import MessageError
 
 __all__ = ["DECODABLE", "ROUTING", "decode", "encode", "encode_header", "read_header", "scan", "silence_libraries"]
@@ -90,3 +93,16 @@ def encode_header(header: Dataset, syntax: str) -> bytes:
     deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     data = deflate.compress(data) + deflate.flush()
     return data + b"\0" * (len(data) % 2)
+
+
+def silence_libraries() -> None:
+    """Keep pydicom and pynetdicom from printing what they find odd: their warnings and logs name values, which are patients' data.
+
+    This holds for the whole process; it also spares the time of checking values that are passed on as they are.
+    """
+    config.settings.reading_validation_mode = config.IGNORE
+    config.settings.writing_validation_mode = config.IGNORE
+    for library in ("pydicom", "pynetdicom"):
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)  # their modules' loggers inherit it
+        warnings.filterwarnings("ignore", module=library)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"broker\.")

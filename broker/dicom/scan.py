@@ -10,7 +10,7 @@ from functools import lru_cache
 from io import BytesIO
 from typing import BinaryIO
 
-from pydicom import config, dcmread
+from pydicom import dcmread
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
@@ -262,9 +262,3 @@ def _texts(dataset: Dataset, path: list[str]) -> list[str] | None:
     if element.is_empty:
         return []
     return [str(value) for value in element.value] if element.VM > 1 else [str(element.value)]
-
-
-def silence_libraries() -> None:
-    """Keep pydicom from checking values and from printing them in its warnings; they are patients' data."""
-    config.settings.reading_validation_mode = config.IGNORE
-    config.settings.writing_validation_mode = config.IGNORE

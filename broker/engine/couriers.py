@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, gatherResults
 
 from broker.engine.delivery import Courier
 from broker.model import Delivery
@@ -37,6 +37,6 @@ class Couriers:
         for courier in self.by_name.values():
             courier.poll()
 
-    def stop(self) -> Deferred[object]:
+    def stop(self) -> Deferred[list[None]]:
         """Let what is under way end; fires when every queue is at rest."""
-        return DeferredList([courier.stop() for courier in self.by_name.values()])
+        return gatherResults([courier.stop() for courier in self.by_name.values()])

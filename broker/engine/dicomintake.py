@@ -96,7 +96,9 @@ class Dicom:
         accessions = [attributes["AccessionNumber"] for attributes in found]
         fresh = [accession for accession in accessions if self._is_first_showing(accession, caller.ae_title)]
         if fresh:
-            self._db.run("audit.worklist", _note_shown, tuple(dict.fromkeys(fresh)), caller.ae_title, self._clock()).addErrback(lambda _: None)
+            self._db.run("audit.worklist", _note_shown, tuple(dict.fromkeys(fresh)), caller.ae_title, self._clock()).addErrback(
+                lambda _: None
+            )
         return [worklist.entry(attributes, identifier) for attributes in found]
 
     def _is_first_showing(self, accession: str, ae_title: str) -> bool:

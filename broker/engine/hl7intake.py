@@ -51,7 +51,7 @@ class Hl7:
         received = Received(listener, "hl7", "", "", peer, "", raw, digest(raw))
 
         def answer(message_id: int, verdict: Verdict) -> bytes:
-            return ack.answer_raw(raw, "AR", error, now=self._clock.text(), control_id=f"A{message_id}")
+            return ack.answer_raw(raw, error, now=self._clock.text(), control_id=f"A{message_id}")
 
         taking = self._intake.take(received, _raiser(error), answer, repeats=lambda prior, again: None)
         return taking.addCallback(self._counted, listener)

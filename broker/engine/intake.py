@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
@@ -65,7 +66,7 @@ class Intake:
     ) -> None:
         self._db, self._router, self._site, self._clock = db, router, site, clock
         self._metrics, self._log, self._deliver, self._unmatched = metrics, log, deliver, unmatched
-        self.on_resolved: Callable[[int], None] = lambda exam_id: None
+        self.on_resolved: Callable[[int], object] = lambda exam_id: None
 
     def take(
         self, received: Received, read: Callable[[], AnySubject], answer: Answer, *, repeats: Callable[[Journaled, Received], bytes | None]
@@ -117,13 +118,11 @@ class Intake:
         journal.settle(tx, message_id, verdict.state, row.answer, verdict.reason, verdict.accession)
         return Accepted(message_id, row.answer, verdict, _enqueue(tx, message_id, verdict.outgoing, at))
 
-    def _judge(
-        self, tx: Transaction, received: Received, read: Callable[[], AnySubject], message_id: int, now: str, at: float
-    ) -> Verdict:
+    def _judge(self, tx: Transaction, received: Received, read: Callable[[], AnySubject], message_id: int, now: str, at: float) -> Verdict:
         """Route the message; when that fails, nothing of it stays but the reason."""
-        passage = Passage(tx, self._site, message_id, now, at, received.spooled)
         try:
-            with tx.savepoint():
+            with ExitStack() as undo:
+                passage = Passage(tx, lambda: undo.enter_context(tx.savepoint()), self._site, message_id, now, at, received.spooled)
                 routed = self._router.route(received.listener, read(), passage)
         except StoreError:
             raise
@@ -167,7 +166,12 @@ class Intake:
             self._metrics.parked.labels(received.listener).inc()
         path = verdict.error.path if verdict.error else ""
         self._log.warning(
-            "message " + verdict.state, listener=received.listener, message_id=message_id, peer=received.peer, path=path, reason=verdict.reason
+            "message " + verdict.state,
+            listener=received.listener,
+            message_id=message_id,
+            peer=received.peer,
+            path=path,
+            reason=verdict.reason,
         )
 
 

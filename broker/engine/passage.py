@@ -32,10 +32,36 @@ class Site:
 class Passage:
     """The context of one message (`pipeline.context.Context`); a fork of it handles one RIS event."""
 
-    __slots__ = ("_at", "_count", "_event", "_message_id", "_parent", "_placed", "_records", "_site", "_tx", "_view", "events", "now", "spooled")
+    __slots__ = (
+        "_at",
+        "_count",
+        "_event",
+        "_message_id",
+        "_parent",
+        "_placed",
+        "_protect",
+        "_records",
+        "_site",
+        "_tx",
+        "_view",
+        "events",
+        "now",
+        "spooled",
+    )
 
-    def __init__(self, tx: Transaction, site: Site, message_id: int, now: str, at: float, spooled: Spooled | None = None) -> None:
+    def __init__(
+        self,
+        tx: Transaction,
+        protect: Callable[[], object],
+        site: Site,
+        message_id: int,
+        now: str,
+        at: float,
+        spooled: Spooled | None = None,
+    ) -> None:
+        """`protect` is called before the first change to the store: what only passes through needs no savepoint."""
         self.now, self.spooled = now, spooled
+        self._protect: Callable[[], object] | None = protect
         self.events: list[Event] = []
         self._tx, self._site, self._message_id, self._at = tx, site, message_id, at
         self._records: RecordStore | None = None
@@ -47,7 +73,7 @@ class Passage:
 
     def of(self, event: Event) -> Passage:
         """Return the context of the channels that hear of this event."""
-        child = Passage(self._tx, self._site, self._message_id, self.now, self._at, self.spooled)
+        child = Passage(self._tx, _nothing, self._site, self._message_id, self.now, self._at, self.spooled)
         child._records, child._event, child._parent = self._records, event, self
         return child
 
@@ -63,6 +89,9 @@ class Passage:
             stations=self._site.stations,
             slots=self._site.slots,
         )
+        if self._protect is not None:
+            self._protect()
+            self._protect = None
         events = ris.apply(self.records, request, context)
         if isinstance(request, StoreInstance):
             self._placed = request.uid
@@ -122,3 +151,7 @@ class Passage:
             if event.accession:
                 kind = event.name.partition(".")[0]
                 audit.note(self._tx, event.accession, self._at, event.name, kind, "ris", "", self._message_id, event.reason)
+
+
+def _nothing() -> None:
+    """What protects a context that only reads."""

@@ -52,7 +52,8 @@ class Router:
     def __init__(self, channels: Sequence[Channel]) -> None:
         self.channels = tuple(channels)
         self._by_source: Mapping[str, tuple[Channel, ...]] = {
-            source: tuple(channel for channel in channels if channel.source == source) for source in {channel.source for channel in channels}
+            source: tuple(channel for channel in channels if channel.source == source)
+            for source in {channel.source for channel in channels}
         }
 
     def route(self, listener: str, subject: AnySubject, passage: Passage) -> Routed | None:

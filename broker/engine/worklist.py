@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 
 from broker.ris import worklist
@@ -44,10 +46,10 @@ def _texts(dataset: Dataset) -> dict[str, str]:
     return {element.keyword: "\\".join(_values(element.value)) for element in dataset if element.VR != "SQ" and element.keyword}
 
 
-def _values(value: object) -> list[str]:
+def _values(value: Any) -> list[str]:
     if value is None:
         return []
-    return [str(v) for v in value] if isinstance(value, list | tuple) or hasattr(value, "append") else [str(value)]
+    return [str(one) for one in value] if isinstance(value, MultiValue) else [str(value)]
 
 
 def _fill(target: Dataset, asked: Dataset, attributes: Attributes, prefix: str) -> None:

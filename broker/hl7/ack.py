@@ -43,7 +43,9 @@ def answer(message: Message, code: str, error: MessageError | None, *, now: str,
         if old:
             msa.append(_text(d, str(error)[:_MSA_3]))
         segments.append(_err(d, error, old))
-    return coder.dump("".join([d.field.join(segment) + "\r" for segment in segments]))
+    text = "".join([d.field.join(segment) + "\r" for segment in segments])
+    # what was copied may end with FS, and FS CR would end the answer's frame
+    return coder.dump(text.replace("\x1c", "").replace("\x0b", "") if "\x1c" in text or "\x0b" in text else text)
 
 
 def answer_raw(raw: bytes, error: MessageError | None = None, *, now: str, control_id: str, code: str = "AR") -> bytes:

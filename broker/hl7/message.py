@@ -99,13 +99,15 @@ class Message:
         place = parse(path)
         d = self._delimiters
         empty = d.component + d.repetition + d.subcomponent if place.at > 1 or place.segment != "MSH" else ""
+        if ALL not in (place.number, place.repetition):
+            return bool(self._unit(place).strip(empty))
         return any(text.strip(empty) for text in self._units(place))
 
     @property
     def type(self) -> str:
         """MSH-9 as "ORM^O01"; without an event "ACK"."""
-        event = self.get("MSH-9.2")
-        return f"{self.get('MSH-9.1')}^{event}" if event else self.get("MSH-9.1")
+        kind, event = self.get("MSH-9.1"), self.get("MSH-9.2")
+        return f"{kind}^{event}" if event else kind
 
     @property
     def control_id(self) -> str:
@@ -194,14 +196,14 @@ class Message:
         if isinstance(self._ends, list):
             # the last segment may have had no end; it needs one now, and the new one takes over what was there
             self._ends.insert(at - 1, "\r")
-        places = self._index().setdefault(name, [])
-        if at not in places:
-            places.append(at)
-        return len(places)
+        self._places = None  # made anew, never changed: clones share it
+        return len(self._index()[name])
 
     def clone(self) -> Message:
         """Return a message that can be changed without changing this one."""
-        return self._part(range(len(self._lines)))
+        copy = self._part(range(len(self._lines)))
+        copy._places = self._places
+        return copy
 
     # -- bytes
 

@@ -10,7 +10,7 @@ from broker.model import Protocol as ProtocolName
 from broker.pipeline.context import Step
 from broker.pipeline.references import Template, compile_template
 from broker.pipeline.shape import Mistakes, did_you_mean
-from broker.pipeline.subject import VALUES, check_path
+from broker.pipeline.subject import VALUES, check_path, check_target
 from broker.pipeline.tables import Table
 from broker.pipeline.when import ALWAYS, Condition, ConditionError, compile_condition
 from broker.spec import Spec
@@ -47,6 +47,14 @@ class Compilation:
     def path(self, text: str, *key: str | int) -> str:
         """Return the path, checked for the route's protocol."""
         if wrong := check_path(self.protocol, text):
+            self.mistakes.add(wrong, key=key)
+        else:
+            self.paths.append(text)
+        return text
+
+    def target(self, text: str, *key: str | int) -> str:
+        """Return the path, checked as a place to write to."""
+        if wrong := check_target(self.protocol, text):
             self.mistakes.add(wrong, key=key)
         else:
             self.paths.append(text)

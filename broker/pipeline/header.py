@@ -21,7 +21,7 @@ def check_keyword(path: str) -> str:
         return ""
     *sequences, last = path.split(".")
     for keyword in (*sequences, last):
-        if tag_for_keyword(keyword) is None:
+        if not keyword or tag_for_keyword(keyword) is None:
             near = did_you_mean(keyword, _keywords())
             return f"{keyword} is no DICOM keyword; {near if near.startswith('did') else 'write it like PatientID or StudyInstanceUID'}"
     for keyword in sequences:

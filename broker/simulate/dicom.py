@@ -60,11 +60,23 @@ def association(
     opened = ae.associate(*address, contexts=list(contexts), ae_title=called, max_pdu=MAXIMUM_PDU, evt_handlers=handlers)
     if not opened.is_established:
         raise AssociationRefused("rejected" if opened.is_rejected else "not reached or aborted")
+    _leave_answers_alone(opened)
     try:
         yield opened
     finally:
         if opened.is_established:
             opened.release()
+
+
+def _leave_answers_alone(opened: Association) -> None:
+    """Keep pynetdicom's own loop from taking a response before the caller who waits for it.
+
+    Between finding itself unpaused and saying so, the loop may be overtaken by a request and then take its response off the queue, when
+    that comes within a millisecond; the caller then waits in vain. Nobody sends requests to a requestor here, so the loop need not look.
+    """
+    dimse: Any = opened.dimse
+    look = dimse.get_msg
+    dimse.get_msg = lambda block=False: look(block) if block else (None, None)
 
 
 def no_delay(event: evt.Event) -> None:

@@ -26,7 +26,10 @@ def test_the_small_configuration_is_right(check: Check) -> None:
     ]
     assert config.listeners[0].settings["idle"] == 30.0
     assert [(one.name, one.kind, one.line) for one in config.destinations] == [("archive", "dicom", 16), ("ehr", "mllp", 18)]
-    assert [(one.name, one.source, one.protocol) for one in config.channels] == [("orders", "hospital", "hl7"), ("images", "modalities", "dicom")]
+    assert [(one.name, one.source, one.protocol) for one in config.channels] == [
+        ("orders", "hospital", "hl7"),
+        ("images", "modalities", "dicom"),
+    ]
     assert [station.aet for station in config.stations] == ["CT1"]
 
 
@@ -77,7 +80,14 @@ MISTAKES = [
     (ORDERS, "send: ehr", "send: ehr\n    set: {MSH-5: '{exam.acession}'}", 8, "exam.acession is nothing the RIS knows", "exam.accession"),
     (ORDERS, "send: ehr", "send: ehr\ncases: tests/none.yaml", 8, "there is no file tests/none.yaml", ""),
     (ORDERS, "description: Orders.", "description: [Orders.", 2, "not YAML", ""),
-    (IMAGES, "description: Images.", "description: Images.\naccept: PatentID exists", 2, "PatentID is no DICOM keyword", "did you mean PatientID?"),
+    (
+        IMAGES,
+        "description: Images.",
+        "description: Images.\naccept: PatentID exists",
+        2,
+        "PatentID is no DICOM keyword",
+        "did you mean PatientID?",
+    ),
     (IMAGES, "description: Images.", "description: Images.\naccept: kind = C-STOR", 2, "there is no kind C-STOR", "did you mean C-STORE?"),
     (IMAGES, "description: Images.", "description: Images.\neach: order", 2, "only a route of HL7 messages repeats its steps", "remove"),
     ("tables/sex.csv", "F,F", "M,F", 3, "key M stands here again", "line 2"),
@@ -90,7 +100,9 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("file", "old", "new", "line", "what", "instead"), MISTAKES, ids=[f"{m[0]}: {m[4]}" for m in MISTAKES])
-def test_a_mistake_is_shown_at_its_place(check: Check, tmp_path: Path, file: str, old: str, new: str, line: int, what: str, instead: str) -> None:
+def test_a_mistake_is_shown_at_its_place(
+    check: Check, tmp_path: Path, file: str, old: str, new: str, line: int, what: str, instead: str
+) -> None:
     checked = check((file, old, new))
     assert checked.config is None
     found = [p for p in checked.problems if what in str(p) and instead in str(p)]
@@ -100,7 +112,9 @@ def test_a_mistake_is_shown_at_its_place(check: Check, tmp_path: Path, file: str
 
 
 def test_all_mistakes_are_shown_at_once(check: Check) -> None:
-    checked = check((TOP, "data:", "dta:"), (ORDERS, "table: sex", "table: sexes"), (ORDERS, "send: ehr", "send: her"), (IMAGES, "send:", "sned:"))
+    checked = check(
+        (TOP, "data:", "dta:"), (ORDERS, "table: sex", "table: sexes"), (ORDERS, "send: ehr", "send: her"), (IMAGES, "send:", "sned:")
+    )
     assert len(checked.problems) >= 5
     assert [p.line for p in checked.problems if p.file.endswith("orders.yaml")] == [5, 7]
 

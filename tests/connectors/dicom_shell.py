@@ -8,14 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.error import ConnectionDone
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
 from broker.connectors.base import Caller
-from broker.connectors.dicom import DESTINATION, LISTENER
-from broker.model import Delivery, Spooled, StoreRequest
+from broker.connectors.dicom import DESTINATION, LISTENER, DicomListener
+from broker.dicom import dimse
+from broker.dicom.association import Association
+from broker.dicom.dimse import Field
+from broker.dicom.happenings import Happening, Message
+from broker.dicom.negotiation import Offer, Request
 from broker.dicom.storerequest import encode_request
+from broker.model import Delivery, Spooled, StoreRequest
 from broker.obs.log import Log
 from broker.store.spool import Spool
+from tests.dicom.cores import feed, written
 
 
 class Intake:
@@ -93,3 +103,51 @@ def delivery(spooled: Spooled, changes: dict[str, str] | None = None) -> Deliver
     """Return a C-STORE delivery of an object."""
     payload = encode_request(StoreRequest(spooled, changes or {}))
     return Delivery(1, 1, "archive", "lane", "images", "C-STORE", payload, "", "A1", 0)
+
+
+class Modality:
+    """A requestor core on an in-memory connection to a listener."""
+
+    def __init__(self, listener: DicomListener, *, calling: str = "CT1", called: str = "BROKER", host: str = "127.0.0.1") -> None:
+        self.calling, self.called = calling, called
+        self.transport = StringTransport()
+        self.shell: Any = listener.factory.buildProtocol(IPv4Address("TCP", host, 50112))
+        self.core = Association(acceptor=False)
+        self.message_id = 0
+        if self.shell is not None:
+            self.shell.makeConnection(self.transport)
+
+    def associate(self, *contexts: tuple[str, str]) -> list[Happening]:
+        """Ask for contexts of (SOP class, transfer syntax); returns what came back."""
+        offered = tuple(Offer(2 * at + 1, abstract, (syntax,)) for at, (abstract, syntax) in enumerate(contexts))
+        self.core.associate(Request(self.calling, self.called, offered, 1 << 14))
+        return self.send(written(self.core.connected()))
+
+    def send(self, data: bytes) -> list[Happening]:
+        """Send bytes; returns what came back so far."""
+        self.shell.dataReceived(data)
+        return self.heard()
+
+    def heard(self) -> list[Happening]:
+        """Return what came back since the last time."""
+        data = self.transport.value()
+        self.transport.clear()
+        return feed(self.core, data)
+
+    def ask(self, field: Field, abstract: str, dataset: bytes = b"", instance: str = "", *, context: int = 1) -> bytes:
+        """Return the bytes of a request."""
+        self.message_id += 1
+        return self.core.message(context, dimse.request(field, self.message_id, abstract, instance), dataset)
+
+    def request(self, *args: Any, **more: Any) -> list[int]:
+        """Send a request; returns the statuses that came back."""
+        return statuses(self.send(self.ask(*args, **more)))
+
+    def lose(self) -> None:
+        """Cut the connection."""
+        self.shell.connectionLost(Failure(ConnectionDone()))
+
+
+def statuses(happenings: list[Happening]) -> list[int]:
+    """Return the status of each response."""
+    return [h.command.status for h in happenings if isinstance(h, Message)]

@@ -40,7 +40,9 @@ def ct(rows: int = 16, *, name: str = "DOE^JANE", instance: str = "", charset: s
     ds.BitsAllocated = ds.BitsStored = 16
     ds.HighBit, ds.PixelRepresentation, ds.SamplesPerPixel = 15, 0, 1
     ds.PhotometricInterpretation = "MONOCHROME2"
-    ds.PixelData = bytes((i * 7 + i // 251) % 256 for i in range(rows * rows * 2)) if rows < 128 else bytes(range(256)) * (rows * rows // 128)
+    ds.PixelData = (
+        bytes((i * 7 + i // 251) % 256 for i in range(rows * rows * 2)) if rows < 128 else bytes(range(256)) * (rows * rows // 128)
+    )
     return ds
 
 

@@ -59,9 +59,9 @@ class House:
         )
 
     def settle(self) -> None:
-        """Let everything that is due happen, without time passing."""
+        """Let everything that is due happen, in the few milliseconds in which answers wait to be settled."""
         for _ in range(20):
-            self.clock.advance(0)
+            self.clock.advance(0.001)
 
     def do(self, fn: Callable[..., object], *args: object) -> object:
         results: list[object] = []
@@ -75,7 +75,10 @@ class House:
             message = journal.insert(tx, received, 0.0)
             outgoing = [Outgoing("ehr", "p", "c", "ADT^A04", b"x", str(n)) for n in range(count)]
             ids = outbox.enqueue(tx, message, outgoing, 0.0)
-            return [Delivery(i, message, o.destination, o.lane, o.channel, o.kind, o.payload, o.control_id, "", 0) for i, o in zip(ids, outgoing)]
+            return [
+                Delivery(i, message, o.destination, o.lane, o.channel, o.kind, o.payload, o.control_id, "", 0)
+                for i, o in zip(ids, outgoing, strict=True)
+            ]
 
         deliveries = self.do(fill)
         assert isinstance(deliveries, list)
@@ -145,9 +148,9 @@ def test_a_peer_that_cannot_be_reached_holds_the_queue_and_gets_the_same_deliver
     for wait in (1.0, 2.0, 4.0, 4.0):
         house.peer.answer(Retry("connection refused"))
         house.settle()
-        house.clock.advance(wait - 0.01)
+        house.clock.advance(wait - 0.03)
         assert not house.peer.waiting
-        house.clock.advance(0.01)
+        house.clock.advance(0.03)
         house.settle()
     house.peer.answer()
     house.settle()

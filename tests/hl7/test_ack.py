@@ -5,6 +5,7 @@ import pytest
 from broker.errors import MessageError
 from broker.hl7 import ack
 from broker.hl7.message import Message
+from broker.hl7.mllp import Frame, Framer, frame
 
 ORM = b"MSH|^~\\&|EHR^1.2^ISO|GENHOSP|BROKER|RAD|2026||ORM^O01^ORM_O01|C\\T\\1|P|%b|||AL|NE||UNICODE UTF-8\rPID|1\r"
 WRONG = MessageError("OBR[2]-4.1", "not in table procedures", 103)
@@ -95,6 +96,14 @@ def test_delimiters_and_bytes_of_the_sender_are_kept() -> None:
 def test_what_is_no_hl7_is_answered_too(raw: bytes, control_id: str) -> None:
     code, answered, text = ack.read_answer(ack.answer_raw(raw, now="2026", control_id="B1"))
     assert (code, answered, text) == ("AR", control_id, "MSH: 100 Segment sequence error")
+
+
+def test_an_answer_always_fits_into_a_frame() -> None:
+    message = Message.parse(b"MSH|^~\\&|A\x1c|B|C|D|||ADT^A04|C1\x1c|P|2.5\r")
+    for error in (None, WRONG):
+        raw = ack.answer(message, "AE", error, now="1", control_id="2")
+        assert Framer(1000).receive(frame(raw)) == [Frame(raw)]
+        assert ack.read_answer(raw).control_id == "C1"
 
 
 def test_reading_an_acceptance() -> None:

@@ -56,7 +56,9 @@ def run(reactor: Any, name: str, *arguments: str, cwd: Path | None = None) -> Pr
     path = shutil.which(name)
     assert path, f"DCMTK's {name} is needed"
     program = Program()
-    program.process = reactor.spawnProcess(program, path, [name, *arguments], env={**os.environ, "TCP_NODELAY": "1"}, path=str(cwd) if cwd else None)
+    program.process = reactor.spawnProcess(
+        program, path, [name, *arguments], env={**os.environ, "TCP_NODELAY": "1"}, path=str(cwd) if cwd else None
+    )
     return program
 
 
@@ -67,9 +69,7 @@ class Setting:
         self.intake, self.metrics = Intake(), Metrics()
         self.spool = Spool(folder / "spool", deferToThread)
         self.log, self.logged = quiet()
-        self.listener = DicomListener(
-            "modalities", listener_settings(**settings), reactor, self.intake, self.spool, self.metrics, self.log
-        )
+        self.listener = DicomListener("modalities", listener_settings(**settings), reactor, self.intake, self.spool, self.metrics, self.log)
 
     @property
     def address(self) -> tuple[str, str]:

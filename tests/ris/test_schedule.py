@@ -206,3 +206,12 @@ def _slowly(ris: Any, minutes: int, requested: str, priority: str, station: str)
 def _overlap(start: datetime, end: datetime, step: Step) -> bool:
     begins = times.read(step.start)
     return begins is not None and begins < end and start < begins + timedelta(minutes=step.duration)
+
+
+def test_a_slot_moved_away_from_is_found_again(ris: Any) -> None:
+    ris.stations = CT[:1]
+    for placer in ("P1", "P2"):
+        ris.place(placer)
+    ris.do(ris.control("change", "P1", requested_at="202603031000"))
+    assert ris.exam("P1").scheduled_at == "202603031000"
+    assert ris.place("P3").scheduled_at == "202603020800"

@@ -26,7 +26,7 @@ def _compile(settings: Mapping[str, Any], compilation: Compilation) -> Step:
     table = compilation.table(settings["table"], "table")
     attributes = []
     for keyword in table.rows if table else ():
-        compilation.path(keyword, "table")
+        compilation.target(keyword, "table")
         attributes.append((keyword, compilation.template(table.lookup(keyword), "table") if table else None))
 
     def coerce(work: Work) -> None:

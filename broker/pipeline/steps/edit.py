@@ -45,7 +45,7 @@ _REMOVE = Spec(
 def _compile_set(settings: Mapping[str, Any], compilation: Compilation) -> Step:
     setters = []
     for path, value in settings["fields"].items():
-        compilation.path(path, path)
+        compilation.target(path, path)
         setters.append((path, _setter(path, compilation.template(value, path), compilation.protocol == "hl7")))
 
     def set_(work: Work) -> None:
@@ -69,11 +69,14 @@ def _setter(path: str, template: Template, hl7: bool) -> Callable[[Work], None]:
 
 def _compile_copy(settings: Mapping[str, Any], compilation: Compilation) -> Step:
     source = compilation.path(settings["from"], "from")
-    targets = tuple(compilation.path(path, "to") for path in settings["to"])
+    targets = tuple(compilation.target(path, "to") for path in settings["to"])
 
     def copy(work: Work) -> None:
         for target in targets:
-            work.subject.copy(source, target)
+            try:
+                work.subject.copy(source, target)
+            except ValueError as error:  # it names paths, no values
+                raise MessageError(source, str(error), 102) from error
 
     return copy
 

@@ -28,7 +28,7 @@ SPEC = Spec(
 
 def _compile(settings: Mapping[str, Any], compilation: Compilation) -> Step:
     path = compilation.path(settings["path"], "path")
-    target = compilation.path(settings["to"], "to") if settings["to"] else path
+    target = compilation.target(settings["to"] or settings["path"], "to" if settings["to"] else "path")
     table = compilation.table(settings["table"], "table")
     column = compilation.column(table, settings["column"], "column")
     missing, default = settings["missing"], settings["default"]

@@ -1,0 +1,431 @@
+"""The DICOM destination over in-memory connections and a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone, ConnectionRefusedError
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
+
+from broker.connectors.dicom import DESTINATION, DicomDestination, echo
+from broker.connectors.dicom_requestor import CHUNK
+from broker.dicom import dimse
+from broker.dicom.association import Association
+from broker.dicom.happenings import Data, Happening, Message, ReleaseRequested, Requested
+from broker.dicom.negotiation import CALLED_NOT_RECOGNISED, Offer, Request
+from broker.dicom.pdus import Limits
+from broker.errors import Refused, Retry
+from broker.model import Spooled
+from broker.obs.metrics import Metrics
+from broker.store.spool import Spool
+from tests.connectors.dicom_shell import delivery, destination_settings, keep, quiet, spool
+from tests.dicom.cores import feed, written
+from tests.dicom.objects import ct, dataset_bytes, part10
+
+EXPLICIT = "1.2.840.10008.1.2.1"
+
+
+class Archive:
+    """An acceptor core at the other end of one connection."""
+
+    def __init__(self, number: int, factory: Any, *, max_pdu: int = 1 << 17) -> None:
+        self.number = number
+        self.transport = StringTransport()
+        self.core = Association(acceptor=True, limits=Limits(max_pdu=max_pdu))
+        self.core.connected()
+        self.request: Request | None = None
+        self.messages: list[Message] = []
+        self.data = b""
+        self.released = False
+        self.protocol = factory.buildProtocol(None)
+        self.protocol.makeConnection(self.transport)
+
+    def hear(self) -> list[Happening]:
+        """Take what was sent."""
+        data = self.transport.value()
+        self.transport.clear()
+        happenings = feed(self.core, data)
+        for h in happenings:
+            if isinstance(h, Message):
+                self.messages.append(h)
+                self.data = b""
+            elif isinstance(h, Data):
+                self.data += bytes(h.view)
+            elif isinstance(h, Requested):
+                self.request = h.request
+            elif isinstance(h, ReleaseRequested):
+                self.released = True
+        return happenings
+
+    def say(self, data: bytes) -> None:
+        self.protocol.dataReceived(data)
+
+    def accept(self, decide: Callable[[Offer], str | int] = lambda offer: offer.syntaxes[0]) -> Archive:
+        """Accept the association."""
+        self.hear()
+        self.say(written(self.core.accept(decide)))
+        self.hear()
+        return self
+
+    def answer(self, status: int = 0) -> Message:
+        """Answer the last request."""
+        self.hear()
+        message = self.messages[-1]
+        self.say(self.core.message(message.context.id, dimse.response(message.command, status)))
+        self.hear()
+        return message
+
+    def close(self) -> None:
+        """End the connection, releasing first if that was asked for."""
+        if self.released:
+            self.say(written(self.core.release_answer()))
+        self.lose()
+
+    def lose(self) -> None:
+        self.protocol.connectionLost(Failure(ConnectionDone()))
+
+
+class Site:
+    """A destination and all that is around it."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.reactor = MemoryReactorClock()
+        self.spool: Spool = spool(folder)
+        self.log, self.logged = quiet()
+        self.destination = DicomDestination(
+            "archive", destination_settings(**settings), self.reactor, self.spool, Metrics(), self.log
+        )
+
+    def keep(self, ds: Dataset, syntax: str = EXPLICIT) -> Spooled:
+        return keep(self.spool, part10(ds, syntax), ds, syntax)
+
+    def send(self, spooled: Spooled, **changes: str) -> list[Any]:
+        """Send; returns a list that gets the answer or the error."""
+        results: list[Any] = []
+        self.destination.send(delivery(spooled, changes)).addCallbacks(results.append, lambda f: results.append(f.value))
+        return results
+
+    @property
+    def connections(self) -> int:
+        return len(self.reactor.tcpClients)
+
+    def archive(self, **settings: Any) -> Archive:
+        """Return the other end of the connection just asked for."""
+        return Archive(self.connections, self.reactor.tcpClients[-1][2], **settings)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def test_an_unchanged_object_is_sent_as_it_came(site: Site) -> None:
+    ds = ct(64)
+    results = site.send(site.keep(ds))
+    archive = site.archive().accept()
+    assert archive.request is not None
+    assert (archive.request.calling, archive.request.called) == ("BROKER", "ARCHIVE")
+    assert archive.request.offers == (Offer(1, ds.SOPClassUID, (EXPLICIT,)),)
+    command = archive.answer().command
+    assert (command.sop_class, command.sop_instance) == (ds.SOPClassUID, ds.SOPInstanceUID)
+    assert archive.data == dataset_bytes(ds)
+    assert results == ["0x0000"]
+
+
+def test_a_changed_object_has_a_new_header_and_its_old_pixels(site: Site, tmp_path: Path) -> None:
+    ds = ct(64)
+    results = site.send(site.keep(ds), PatientID="9", SOPInstanceUID="1.2.3.4")
+    archive = site.archive().accept()
+    assert archive.answer().command.sop_instance == "1.2.3.4"
+    (tmp_path / "got").write_bytes(part10(ds)[: -len(dataset_bytes(ds))] + archive.data)
+    got = dcmread(tmp_path / "got")
+    assert (got.PatientID, got.SOPInstanceUID, got.PixelData) == ("9", "1.2.3.4", ds.PixelData)
+    assert got.OriginalAttributesSequence[0].ModifiedAttributesSequence[0].PatientID == "4711"
+    assert results == ["0x0000"]
+
+
+@pytest.mark.parametrize("max_pdu", [128, 4096, 1 << 17, 0])
+def test_an_object_larger_than_a_chunk_fits_any_pdu(site: Site, max_pdu: int) -> None:
+    ds = ct(16 if max_pdu == 128 else 600)
+    assert max_pdu == 128 or len(ds.PixelData) > CHUNK
+    results = site.send(site.keep(ds))
+    archive = site.archive(max_pdu=max_pdu or 1 << 17)
+    archive.accept()
+    archive.answer()
+    assert archive.data == dataset_bytes(ds)
+    assert results == ["0x0000"]
+
+
+def test_the_association_is_used_again_and_released_when_idle(site: Site) -> None:
+    objects = [ct(), ct()]
+    site.send(site.keep(objects[0]))
+    archive = site.archive().accept()
+    archive.answer()
+    site.reactor.advance(1.9)
+    results = site.send(site.keep(objects[1]))
+    assert archive.answer().command.message_id == 2
+    assert (results, site.connections, archive.released) == (["0x0000"], 1, False)
+    site.reactor.advance(1.9)
+    archive.hear()
+    assert not archive.released
+    site.reactor.advance(0.2)
+    archive.hear()
+    assert archive.released
+    archive.close()
+    assert site.reactor.getDelayedCalls() == []
+
+
+def test_another_context_opens_a_new_association_with_all_of_them(site: Site) -> None:
+    first, second = ct(), ct()
+    second.SOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
+    site.send(site.keep(first))
+    one = site.archive().accept()
+    one.answer()
+    results = site.send(site.keep(second))
+    one.hear()
+    assert one.released
+    assert site.connections == 1
+    one.close()
+    two = site.archive().accept()
+    assert two.request is not None
+    assert {o.abstract for o in two.request.offers} == {first.SOPClassUID, second.SOPClassUID}
+    two.answer()
+    assert results == ["0x0000"]
+    again = site.send(site.keep(ct()))
+    two.answer()
+    assert (again, site.connections) == (["0x0000"], 2)
+
+
+def test_no_more_contexts_are_proposed_than_there_can_be(site: Site) -> None:
+    site.destination._wanted.update({(f"1.2.{number}", EXPLICIT): None for number in range(128)})
+    site.send(site.keep(ct()))
+    archive = site.archive()
+    archive.hear()
+    assert archive.request is not None
+    assert len(archive.request.offers) == 128
+    assert archive.request.offers[-1].id == 255
+    assert archive.request.offers[-1].abstract == ct().SOPClassUID
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(0xB000, str), (0xB007, str), (0xA700, Retry), (0xA7FF, Retry), (0xA900, Refused), (0xC000, Refused), (0x0122, Refused), (0x0110, Refused)],
+)
+def test_statuses_become_answers_retries_and_refusals(site: Site, status: int, kind: type) -> None:
+    results = site.send(site.keep(ct()))
+    site.archive().accept().answer(status)
+    assert isinstance(results[0], kind)
+    assert f"0x{status:04X}" in str(results[0])
+
+
+def test_a_refused_context_is_named_and_does_not_end_the_association(site: Site) -> None:
+    ds = ct()
+    results = site.send(site.keep(ds))
+    site.archive().accept(lambda offer: 4)
+    assert isinstance(results[0], Refused)
+    assert str(results[0]) == (
+        f"context refused: SOP class {ds.SOPClassUID}, transfer syntax {EXPLICIT}: transfer syntax not supported"
+    )
+    assert isinstance(site.send(site.keep(ct()))[0], Refused)
+    assert site.connections == 1
+
+
+def test_a_rejected_association_is_a_retry_that_says_why(site: Site) -> None:
+    results = site.send(site.keep(ct()))
+    archive = site.archive()
+    archive.hear()
+    archive.say(written(archive.core.reject(CALLED_NOT_RECOGNISED)))
+    assert isinstance(results[0], Retry)
+    assert "called AE title not recognised" in str(results[0])
+    archive.lose()
+    assert site.reactor.getDelayedCalls() == []
+
+
+def test_a_connection_refused_is_a_retry(site: Site) -> None:
+    results = site.send(site.keep(ct()))
+    site.reactor.tcpClients[-1][2].clientConnectionFailed(None, Failure(ConnectionRefusedError()))
+    assert isinstance(results[0], Retry)
+    assert "ConnectionRefusedError" in str(results[0])
+    assert site.reactor.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("how", ["lost", "abort", "release", "fault"])
+@pytest.mark.parametrize("when", ["before accepting", "before answering"])
+def test_whatever_ends_an_association_is_a_retry(site: Site, how: str, when: str) -> None:
+    results = site.send(site.keep(ct()))
+    archive = site.archive()
+    archive.hear()
+    if when == "before answering":
+        archive.accept()
+    elif how == "release":
+        how = "fault"
+    if how == "abort":
+        archive.say(written(archive.core.abort()))
+    elif how == "release":
+        archive.say(written(archive.core.release()))
+    elif how == "fault":
+        archive.say(b"\x99\0\0\0\0\4abcd")
+    assert isinstance(results[0], Retry) if how != "lost" else not results
+    archive.lose()
+    assert isinstance(results[0], Retry)
+    later = site.send(site.keep(ct()))
+    site.archive().accept().answer()
+    assert later == ["0x0000"]
+
+
+def test_an_association_that_ended_unseen_is_replaced_at_once(site: Site) -> None:
+    site.send(site.keep(ct()))
+    archive = site.archive().accept()
+    archive.answer()
+    ds = ct(64)
+    results = site.send(site.keep(ds))
+    archive.lose()
+    assert (results, site.connections) == ([], 2)
+    second = site.archive().accept()
+    second.answer()
+    assert second.data == dataset_bytes(ds)
+    assert results == ["0x0000"]
+
+
+@pytest.mark.parametrize("step", ["accept", "answer"])
+def test_silence_is_a_retry(site: Site, step: str) -> None:
+    results = site.send(site.keep(ct()))
+    archive = site.archive()
+    if step == "answer":
+        archive.accept()
+    site.reactor.advance(59)
+    assert results == []
+    site.reactor.advance(2)
+    assert isinstance(results[0], Retry)
+    assert "no answer in 60 s" in str(results[0])
+    assert archive.transport.disconnecting
+
+
+def test_a_peer_that_reads_slowly_is_waited_for_and_not_flooded(site: Site) -> None:
+    ds = ct(1024)
+    results = site.send(site.keep(ds))
+    archive = site.archive()
+    plain = archive.transport.write
+
+    def slow(data: bytes) -> None:
+        plain(data)
+        if archive.transport.producer is not None:
+            archive.transport.producer.pauseProducing()
+
+    archive.transport.write = slow  # type: ignore[method-assign]
+    archive.accept()
+    for _ in range(10):
+        assert len(archive.transport.value()) <= CHUNK + 1000
+        archive.hear()
+        site.reactor.advance(50)  # each piece starts the patience anew
+        if archive.transport.producer is None:
+            break
+        archive.transport.producer.resumeProducing()
+    assert archive.data == dataset_bytes(ds)
+    archive.answer()
+    assert results == ["0x0000"]
+
+
+def test_answers_to_other_requests_are_ignored(site: Site) -> None:
+    results = site.send(site.keep(ct()))
+    archive = site.archive().accept()
+    stranger = dimse.Command(dimse.Field.C_STORE, 77, True, ct().SOPClassUID, "1.2")
+    archive.say(archive.core.message(1, dimse.response(stranger, 0xC000)))
+    assert results == []
+    archive.answer()
+    assert results == ["0x0000"]
+
+
+def test_deliveries_take_turns(site: Site) -> None:
+    first, second = site.send(site.keep(ct())), site.send(site.keep(ct()))
+    archive = site.archive().accept()
+    archive.hear()
+    assert len(archive.messages) == 1
+    archive.answer()
+    archive.answer()
+    assert (first, second) == (["0x0000"], ["0x0000"])
+
+
+def test_closing_releases_and_waits_for_the_end(site: Site) -> None:
+    site.send(site.keep(ct()))
+    archive = site.archive().accept()
+    archive.answer()
+    closed: list[None] = []
+    site.destination.close().addCallback(closed.append)
+    archive.hear()
+    assert (archive.released, closed) == (True, [])
+    archive.close()
+    assert closed == [None]
+    site.destination.close().addCallback(closed.append)
+    assert closed == [None, None]
+    assert site.reactor.getDelayedCalls() == []
+
+
+def test_a_peer_that_does_not_release_is_cut(site: Site) -> None:
+    site.send(site.keep(ct()))
+    archive = site.archive().accept()
+    archive.answer()
+    site.destination.close()
+    site.reactor.advance(6)
+    assert archive.transport.disconnecting
+
+
+# what can never be sent
+
+
+def test_an_object_that_is_gone_is_refused(site: Site) -> None:
+    spooled = site.keep(ct())
+    site.spool.path(spooled.name).unlink()
+    assert isinstance(site.send(spooled)[0], Refused)
+    assert isinstance(site.send(spooled, PatientID="1")[0], Refused)
+
+
+def test_a_name_that_is_not_the_spools_is_refused(site: Site) -> None:
+    assert isinstance(site.send(Spooled("../../etc/passwd", "1.2", "1.2.3", EXPLICIT, 1, ""))[0], Refused)
+
+
+def test_a_change_that_cannot_be_made_is_refused_without_its_value(site: Site) -> None:
+    [error] = site.send(site.keep(ct()), Rows="DOE")
+    assert isinstance(error, Refused)
+    assert "DOE" not in str(error)
+
+
+def test_a_payload_that_is_none_is_refused(site: Site) -> None:
+    from dataclasses import replace
+
+    results: list[Any] = []
+    site.destination.send(replace(delivery(site.keep(ct())), payload=b"{}")).addErrback(lambda f: results.append(f.value))
+    assert isinstance(results[0], Refused)
+
+
+# verification
+
+
+def test_echo_associates_asks_and_releases(site: Site) -> None:
+    results: list[int] = []
+    done: Deferred[int] = echo(site.reactor, "127.0.0.1", 104, called="ARCHIVE", log=site.log)
+    done.addCallback(results.append)
+    archive = site.archive().accept()
+    archive.answer()
+    assert results == [0]
+    assert archive.released
+
+
+def test_echo_that_is_not_offered_is_refused(site: Site) -> None:
+    errors: list[Any] = []
+    echo(site.reactor, "127.0.0.1", 104, called="ARCHIVE", log=site.log).addErrback(lambda f: errors.append(f.value))
+    site.archive().accept(lambda offer: 3)
+    assert isinstance(errors[0], Refused)
+
+
+def test_the_example_of_the_spec_is_read() -> None:
+    settings = DESTINATION.read(yaml.safe_load(DESTINATION.example)["dicom"])
+    assert settings["retry"] == {"first": 1.0, "most": 300.0, "park_after": 86400.0}
