@@ -64,6 +64,7 @@ class Broker:
     def __init__(self, config: Config, reactor: Any, log: Log, now: Callable[[], float] = time.time) -> None:
         self.config, self.reactor, self.log = config, reactor, log
         self.metrics = Metrics()
+        self.metrics.watch_disk(config.data)
         self.clock = SiteClock(now, config.site.timezone)
         self.node = config.node or socket.gethostname()
         self.on_failure: Callable[[StoreError], None] = lambda error: None
@@ -166,6 +167,8 @@ class Broker:
             [Part(channel.name, channel.source, channel.route.description) for channel in config.channels],
             [Part(one.name, one.kind, f"{one.settings['host']}:{one.settings['port']}") for one in config.destinations],
             lambda: [(self._listening(one), one.name in self._addresses) for one in config.listeners],
+            self.again,
+            self.couriers,
         )
 
     def _listening(self, listener: Listener) -> Part:

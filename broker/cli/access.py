@@ -35,6 +35,20 @@ def ask(config_file: Path, path: str, query: dict[str, str], otherwise: Callable
         return _from_store(config, otherwise)
 
 
+def act(config_file: Path, path: str) -> Any:
+    """Let the running broker do something and return its JSON; raises ClickException when it does not run or refuses."""
+    config = load(config_file, os.environ, registry)
+    url = f"http://{config.web.bind}:{config.web.port}{path}"
+    request = urllib.request.Request(url, method="POST", headers={"X-Broker-Action": "yes"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise click.ClickException(str(json.load(error).get("error", error.reason))) from error
+    except OSError as error:
+        raise click.ClickException(f"no broker answers on port {config.web.port} (see `broker run`)") from error
+
+
 def _from_store(config: Config, fn: Callable[[Transaction], object]) -> Any:
     where = config.data / "broker.db" if config.store == "sqlite" else config.store
     if isinstance(where, Path) and not where.exists():

@@ -13,13 +13,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from broker.cli.access import ask
+from broker.cli.access import act, ask
 from broker.engine import status
 from broker.obs.status import MessageFilter
 from broker.spec import seconds
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--listener", default="", help="Only of this listener.")
 @click.option("--kind", default="", help="Only of this kind, such as ORM^O01 or C-STORE.")
 @click.option("--state", default="", type=click.Choice(["", "routed", "dropped", "parked", "refused"]), help="Only in this state.")
@@ -27,9 +27,12 @@ from broker.spec import seconds
 @click.option("--since", default="", help="Only of the last while, such as 15m or 24h.")
 @click.option("--limit", default=50, show_default=True, help="At most so many.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.pass_obj
-def messages(config: Path, listener: str, kind: str, state: str, accession: str, since: str, limit: int, as_json: bool) -> None:
-    """List the messages of the journal, newest first; none of a patient's data is shown."""
+@click.pass_context
+def messages(context: click.Context, listener: str, kind: str, state: str, accession: str, since: str, limit: int, as_json: bool) -> None:
+    """List the messages of the journal, newest first, without any patient data; or take one up again."""
+    if context.invoked_subcommand:
+        return
+    config: Path = context.obj
     try:
         after = time.time() - seconds(since) if since else None
     except ValueError as error:
@@ -46,6 +49,22 @@ def messages(config: Path, listener: str, kind: str, state: str, accession: str,
         names = ("listener", "kind", "sender", "control_id", "state", "code", "accession", "reason")
         table.add_row(str(row["id"]), _at(row["received_at"]), *(str(row[name]) for name in names))
     _print(table)
+
+
+@messages.command()
+@click.argument("message", type=int)
+@click.pass_obj
+def again(config: Path, message: int) -> None:
+    """Route a parked MESSAGE once more, after what it failed on has been mended."""
+    click.echo(f"message {message}: {act(config, f'/api/messages/again/{message}')['state']}")
+
+
+@messages.command()
+@click.argument("delivery", type=int)
+@click.pass_obj
+def resend(config: Path, delivery: int) -> None:
+    """Send a DELIVERY once more that is parked or was delivered; it keeps its place and its MSH-10."""
+    click.echo(f"delivery {delivery}: waits for {act(config, f'/api/deliveries/resend/{delivery}')['destination']}")
 
 
 @click.command()

@@ -74,8 +74,8 @@ def check_config(path: str | Path, environment: Mapping[str, str], registry: Reg
             session.problem((), "a mapping is needed here", "begin with version: 1")
         return Checked(None, session.problems, [])
     top = _top(session, document.value)
-    tables = _tables(session, top["tables"])
-    stations = _stations(session, tables, top["stations"])
+    tables = _tables(session, top["tables"], asked="tables" in document.value)
+    stations = _stations(session, tables, top["stations"], asked="stations" in document.value)
     _check_vocabulary(session, tables, top["tables"])
     listeners = _listeners(session, top["listeners"])
     destinations = _destinations(session, top["destinations"])
@@ -152,8 +152,10 @@ def _check_site(session: _Session, site: Mapping[str, Any]) -> None:
         session.problem(("site", "uid_root"), f"{root} is no UID root of at most 40 characters", "write it like 1.2.840.99999")
 
 
-def _tables(session: _Session, folder: str) -> dict[str, Table]:
+def _tables(session: _Session, folder: str, *, asked: bool) -> dict[str, Table]:
     path = session.folder / folder
+    if not path.is_dir() and not asked:
+        return {}  # a broker that only passes messages on needs none
     if not path.is_dir():
         session.problem(("tables",), f"there is no folder {folder}", "create it, or name the folder with the CSV tables")
         return {}
@@ -170,8 +172,10 @@ def _tables(session: _Session, folder: str) -> dict[str, Table]:
     return tables
 
 
-def _stations(session: _Session, tables: Mapping[str, Table], name: str) -> tuple[Station, ...]:
+def _stations(session: _Session, tables: Mapping[str, Table], name: str, *, asked: bool) -> tuple[Station, ...]:
     table = tables.get(name)
+    if table is None and not asked:
+        return ()
     if table is None:
         session.problem(("stations",), f"there is no table {name}", did_you_mean(name, tables))
         return ()

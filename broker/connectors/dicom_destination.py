@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from twisted.internet.defer import Deferred, DeferredLock, succeed
 
 from broker.connectors.base import RETRY
+from broker.connectors.dicom_peers import check_ae_title
 from broker.connectors.dicom_requestor import Requestor, connect, offers
 from broker.connectors.dicom_services import Spool
 from broker.connectors.dicom_transport import off_core
@@ -64,10 +65,13 @@ class _Ready:
 
 
 class DicomDestination:
-    """Sends C-STORE deliveries, one after the other."""
+    """Sends C-STORE deliveries, one after the other; raises ValueError when an AE title makes no sense."""
 
     def __init__(self, name: str, settings: Mapping[str, Any], reactor: Any, spool: Spool, metrics: Metrics, log: Log) -> None:
         self.name = name
+        for title in ("ae_title", "calling_ae_title"):
+            if wrong := check_ae_title(settings[title]):
+                raise ValueError(f"{title}: {wrong}")
         self._settings, self._reactor, self._spool = settings, reactor, spool
         self._faults, self._log = metrics.rejected_bytes, log.bind(destination=name)
         self._link: Requestor | None = None

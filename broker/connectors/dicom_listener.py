@@ -11,7 +11,7 @@ from twisted.internet.protocol import Factory
 
 from broker.connectors.base import DicomIntake
 from broker.connectors.dicom_acceptor import Acceptor, Serving
-from broker.connectors.dicom_peers import read_peers
+from broker.connectors.dicom_peers import check_ae_title, read_peers
 from broker.connectors.dicom_services import Spool
 from broker.connectors.dicom_transport import read_buffer
 from broker.dicom.dataset import silence_libraries
@@ -79,12 +79,14 @@ class _Acceptors(Factory):
 
 
 class DicomListener:
-    """Listens for associations; raises ValueError when the peers it is given make no sense."""
+    """Listens for associations; raises ValueError when its AE title or peers make no sense."""
 
     def __init__(
         self, name: str, settings: Mapping[str, Any], reactor: Any, intake: DicomIntake, spool: Spool, metrics: Metrics, log: Log
     ) -> None:
         self.name = name
+        if wrong := check_ae_title(settings["ae_title"]):
+            raise ValueError(f"ae_title: {wrong}")
         self._bind, self._port, self._reactor = settings["bind"], settings["port"], reactor
         self._serving = Serving(
             name=name,

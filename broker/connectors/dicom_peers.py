@@ -38,6 +38,12 @@ class Peers:
         return peer
 
 
+def check_ae_title(title: str) -> str:
+    """Return what is wrong with an AE title; "" when nothing is."""
+    good = isinstance(title, str) and 0 < len(title.strip()) <= 16 and title.isascii() and title.isprintable() and "\\" not in title
+    return "" if good else "an AE title has 1 to 16 characters of ASCII, without a backslash"
+
+
 def read_peers(settings: Mapping[str, Any]) -> Peers:
     """Return the peers of a listener's `peers` setting; raises ValueError with every mistake in it."""
     mistakes = check_peers(settings)
@@ -64,8 +70,8 @@ def check_peers(settings: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with a `peers` setting, one sentence each, and what to write instead."""
     mistakes = []
     for title, value in settings.items():
-        if title != EVERYONE_ELSE and not (isinstance(title, str) and 0 < len(title.strip()) <= 16):
-            mistakes.append(f"{title}: an AE title has 1 to 16 characters")
+        if title != EVERYONE_ELSE and check_ae_title(title):
+            mistakes.append(f"{title}: {check_ae_title(title)}")
         if value == REFUSE:
             continue
         if not isinstance(value, Mapping):

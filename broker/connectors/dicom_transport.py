@@ -103,6 +103,7 @@ class UpperLayer(Protocol):
         self._heard = 0.0
         self._held = b""
         self._cut: Any = None
+        self._gone = False
         self._orders: dict[type, Callable[[Any], None]] = {
             Data: lambda h: self.on_data(h.view, h.last),
             Message: self.on_message,
@@ -181,7 +182,7 @@ class UpperLayer(Protocol):
 
     def _close(self) -> None:
         """Close once all is written; a peer that does not read is not waited for."""
-        if self.transport is not None and self._cut is None:
+        if self.transport is not None and self._cut is None and not self._gone:
             self._cut = self.clock.callLater(_FLUSH, self.transport.abortConnection)
             self.transport.loseConnection()
 
@@ -221,7 +222,7 @@ class UpperLayer(Protocol):
 
     def connectionLost(self, reason: Failure = main.CONNECTION_DONE) -> None:  # type: ignore[assignment]
         """Tell the core, and stop all timers."""
-        self._held = b""
+        self._held, self._gone = b"", True
         self.perform(self.core.lost())
         for timer in tuple(self._timers):
             self._stop(timer)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from broker.connectors import dicom, mllp
+from broker.connectors.dicom_peers import check_peers
 from broker.spec import Spec
 
 LISTENERS: Mapping[str, Spec] = {"mllp": mllp.LISTENER, "dicom": dicom.LISTENER}
 DESTINATIONS: Mapping[str, Spec] = {"mllp": mllp.DESTINATION, "dicom": dicom.DESTINATION}
+
+# What a schema cannot say of a listener's settings, by kind: the key that is wrong, and what is wrong with it.
+CHECKS: Mapping[str, Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]]] = {
+    "dicom": lambda settings: [("peers", mistake) for mistake in check_peers(settings["peers"])],
+}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from broker.dicom import dimse
+from broker.dicom import dimse, pdus
 from broker.dicom.happenings import (
     Aborted,
     Accepted,
@@ -39,23 +39,7 @@ from broker.dicom.negotiation import (
     write_reject,
     write_request,
 )
-from broker.dicom.pdus import (
-    AS_PROVIDER,
-    AS_USER,
-    DATA_HEAD,
-    HEAD,
-    INVALID_PARAMETER,
-    NOT_SPECIFIED,
-    PDU,
-    PDV,
-    RELEASE_RP,
-    RELEASE_RQ,
-    UNEXPECTED_PARAMETER,
-    UNEXPECTED_PDU,
-    UNRECOGNISED_PDU,
-    Limits,
-    abort_pdu,
-)
+from broker.dicom.pdus import DATA_HEAD, HEAD, PDU, PDV, Limits, abort_pdu
 from broker.dicom.states import TABLE, Effect, Input, State
 from broker.errors import LocalProtocolError, RemoteProtocolError
 
@@ -71,7 +55,8 @@ _READING = (State.ESTABLISHED, State.AWAIT_RELEASE)
 class Association:
     """One association; every call returns what the shell has to do, in order.
 
-    `rest` holds what the last `receive` left unread: it stops after each whole message, so that the shell may pause there.
+    `rest` holds what the last `receive` left unread: it stops after each whole message and each question, so that the shell may
+    pause or answer there.
     Local calls that the state does not allow raise LocalProtocolError; a peer's faults never raise, they abort.
     """
 
@@ -127,11 +112,11 @@ class Association:
 
     def release(self) -> list[Happening]:
         """Ask the peer to release."""
-        return self._local(Input.RELEASE, RELEASE_RQ)
+        return self._local(Input.RELEASE, pdus.RELEASE_RQ)
 
     def release_answer(self) -> list[Happening]:
         """Agree to the peer's release."""
-        return self._local(Input.ANSWER_RELEASE, RELEASE_RP)
+        return self._local(Input.ANSWER_RELEASE, pdus.RELEASE_RP)
 
     def abort(self) -> list[Happening]:
         """Abort as service-user."""
@@ -216,9 +201,9 @@ class Association:
         if kind == _DATA_PDU:
             self._data_pdu(length)
         elif kind not in _INPUTS:
-            self._invalid("unrecognised PDU", UNRECOGNISED_PDU)
+            self._invalid("unrecognised PDU", pdus.UNRECOGNISED_PDU)
         elif (length > self.limits.associate) if kind in (1, 2) else (length != 4):
-            self._invalid("PDU length", INVALID_PARAMETER)
+            self._invalid("PDU length", pdus.INVALID_PARAMETER)
         else:
             self._body = (kind, length, bytearray())
             if not length:
@@ -229,7 +214,7 @@ class Association:
             self._remote(Input.DATA_PDU)
             self._skip = length
         elif not HEAD <= length <= self.limits.max_pdu:
-            self._invalid("P-DATA length", INVALID_PARAMETER)
+            self._invalid("P-DATA length", pdus.INVALID_PARAMETER)
         else:
             self._pdu_left = length
 
@@ -238,15 +223,15 @@ class Association:
         fragment = length - 2
         self._is_command, self._is_last = bool(control & 1), bool(control & 2)
         if not 0 <= fragment <= self._pdu_left or 0 < self._pdu_left - fragment < HEAD:
-            self._invalid("PDV length", INVALID_PARAMETER)
+            self._invalid("PDV length", pdus.INVALID_PARAMETER)
         elif context not in self.contexts:
-            self._invalid("presentation context not accepted", INVALID_PARAMETER)
+            self._invalid("presentation context not accepted", pdus.INVALID_PARAMETER)
         elif self._message_context and context != self._message_context:
-            self._invalid("presentation context changed inside a message", INVALID_PARAMETER)
+            self._invalid("presentation context changed inside a message", pdus.INVALID_PARAMETER)
         elif self._is_command == self._expects_data:
-            self._invalid("command and data out of order", UNEXPECTED_PARAMETER)
+            self._invalid("command and data out of order", pdus.UNEXPECTED_PARAMETER)
         elif self._is_command and len(self._command or b"") + fragment > self.limits.command:
-            self._invalid("command set too long", INVALID_PARAMETER)
+            self._invalid("command set too long", pdus.INVALID_PARAMETER)
         else:
             self._context, self._fragment = context, fragment
             self._pdu_left -= fragment
@@ -280,7 +265,7 @@ class Association:
         try:
             command = dimse.parse(data)
         except RemoteProtocolError:
-            self._invalid("command set", INVALID_PARAMETER)
+            self._invalid("command set", pdus.INVALID_PARAMETER)
             return
         self._out.append(Message(self.contexts[self._context], command))
         self._expects_data = command.has_dataset
@@ -302,7 +287,7 @@ class Association:
         try:
             _CONTROL[kind](self, happened, body)
         except RemoteProtocolError:
-            self._invalid("A-ASSOCIATE cannot be decoded", INVALID_PARAMETER)
+            self._invalid("A-ASSOCIATE cannot be decoded", pdus.INVALID_PARAMETER)
 
     def _request_pdu(self, happened: Input, body: bytes) -> None:
         if self.state is not State.AWAIT_REQUEST:
@@ -310,7 +295,11 @@ class Association:
             return
         self._request = request = read_request(PDU.pack(1, len(body)) + body)
         self._set_max_data(request.max_pdu)
-        self._remote(happened, Requested(request), otherwise=not request.version & 1, pdu=write_reject(VERSION_NOT_SUPPORTED))
+        unknown = not request.version & 1
+        self._remote(happened, Requested(request), otherwise=unknown, pdu=write_reject(VERSION_NOT_SUPPORTED))
+        if unknown:
+            self._out.append(Fault(VERSION_NOT_SUPPORTED.text))
+        self._whole = True
 
     def _accept_pdu(self, happened: Input, body: bytes) -> None:
         if self.state is not State.AWAIT_ANSWER or self._request is None:
@@ -325,6 +314,7 @@ class Association:
 
     def _release_request_pdu(self, happened: Input, body: bytes) -> None:
         self._remote(happened, ReleaseRequested(), otherwise=self.acceptor)
+        self._whole = True
 
     def _release_answer_pdu(self, happened: Input, body: bytes) -> None:
         self._remote(happened, Released())
@@ -345,7 +335,7 @@ class Association:
     def _remote(self, happened: Input, tell: Happening | None = None, *, otherwise: bool = False, pdu: bytes = b"") -> None:
         """Let a PDU of the peer happen; one that its state does not allow ends in an abort, by the table."""
         before = self.state
-        self._step(happened, tell=tell, otherwise=otherwise, pdu=pdu, reason=UNEXPECTED_PDU)
+        self._step(happened, tell=tell, otherwise=otherwise, pdu=pdu, reason=pdus.UNEXPECTED_PDU)
         if self.state is State.AWAIT_CLOSE and before is not State.AWAIT_CLOSE and not otherwise:
             self._out.append(Fault("unexpected PDU"))
 
@@ -361,7 +351,7 @@ class Association:
         tell: Happening | None = None,
         pdu: bytes = b"",
         otherwise: bool = False,
-        reason: int = NOT_SPECIFIED,
+        reason: int = pdus.NOT_SPECIFIED,
         gone: Aborted | None = None,
     ) -> None:
         action = TABLE[self.state, happened]
@@ -370,10 +360,10 @@ class Association:
         was_open, self.state = self.state is State.ESTABLISHED, action.next
         told = {
             Effect.TELL: tell,
-            Effect.TELL_ABORT: gone or Aborted("local", AS_PROVIDER, reason),
+            Effect.TELL_ABORT: gone or Aborted("local", pdus.AS_PROVIDER, reason),
             Effect.SEND: Write(pdu),
             Effect.REJECT: Write(pdu),
-            Effect.ABORT_AS_PROVIDER: Write(abort_pdu(AS_PROVIDER, reason)),
+            Effect.ABORT_AS_PROVIDER: Write(abort_pdu(pdus.AS_PROVIDER, reason)),
         }
         for effect in action.effects:
             happening = _ORDERS.get(effect) or told.get(effect)
@@ -395,7 +385,7 @@ _ORDERS: dict[Effect, Happening] = {
     Effect.CLOSE: Close(),
     Effect.START_TIMER: StartTimer(Timer.ARTIM),
     Effect.STOP_TIMER: StopTimer(Timer.ARTIM),
-    Effect.ABORT_AS_USER: Write(abort_pdu(AS_USER, NOT_SPECIFIED)),
+    Effect.ABORT_AS_USER: Write(abort_pdu(pdus.AS_USER, pdus.NOT_SPECIFIED)),
 }
 
 _CONTROL: dict[int, Callable[[Association, Input, bytes], None]] = {

@@ -23,6 +23,12 @@ def is_known(terms: Sequence[str]) -> bool:
     return all(term in python_encoding for term in terms)
 
 
+def encodings_of(terms: Sequence[str]) -> list[str]:
+    """Return the codecs of these terms; what is no term of DICOM's counts as the default repertoire."""
+    known = [term if term in python_encoding or (term.startswith("ISO") and term.isprintable()) else "" for term in terms]
+    return convert_encodings(known)
+
+
 def charset_of(dataset: Dataset) -> list[str]:
     """Return the terms of the dataset's Specific Character Set; empty when it has none."""
     value = dataset.get("SpecificCharacterSet")
@@ -35,7 +41,7 @@ def fits(text: str, terms: Sequence[str]) -> bool:
     """Whether each component group and value of the text can be written in one of these character sets."""
     if text.isascii():
         return True
-    encodings = ["ascii" if encoding == _DEFAULT else encoding for encoding in convert_encodings(list(terms))]
+    encodings = ["ascii" if encoding == _DEFAULT else encoding for encoding in encodings_of(terms)]
     return all(any(_can(part, encoding) for encoding in encodings) for part in text.replace("\\", "=").split("="))
 
 
@@ -67,7 +73,7 @@ def to_unicode(header: Dataset) -> None:
 
     Raises MessageError when a text is not valid in the set it claims: writing it anew would change it silently.
     """
-    _check_texts(header, convert_encodings(charset_of(header)))
+    _check_texts(header, encodings_of(charset_of(header)))
     header.decode()
     header.SpecificCharacterSet = UNICODE
     _forget_inner_sets(header)
@@ -80,7 +86,7 @@ def _check_texts(dataset: Dataset, encodings: Sequence[str]) -> None:
         if vr == "SQ":
             for item in dataset[tag].value:
                 own = charset_of(item)
-                _check_texts(item, convert_encodings(own) if own else encodings)
+                _check_texts(item, encodings_of(own) if own else encodings)
         elif vr in _CODED and isinstance(element.value, bytes) and not _decodes(vr, element.value, encodings):
             raise MessageError(keyword_for_tag(tag), "text that is not valid in its Specific Character Set", 102)
 

@@ -26,6 +26,15 @@ def coerce(header: Dataset, changes: Mapping[str, str], *, reason: str, system: 
     the header's Specific Character Set, the whole header becomes ISO_IR 192. Raises MessageError for a keyword or value that
     cannot be set; then the header is of no more use.
     """
+    try:
+        return _coerce(header, changes, reason, system, now)
+    except MessageError:
+        raise
+    except Exception as error:  # whatever a damaged element raises in the library
+        raise MessageError("", "the header cannot be changed", 102) from error
+
+
+def _coerce(header: Dataset, changes: Mapping[str, str], reason: str, system: str, now: str) -> Dataset:
     if not all(fits(value, charset_of(header)) for value in (*changes.values(), system)):
         to_unicode(header)  # before any element is looked at, for its bytes are checked
     wanted = {path: value for path, value in changes.items() if _text(header, path) != value}

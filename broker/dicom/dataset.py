@@ -41,10 +41,13 @@ def decode(data: bytes, syntax: str) -> Dataset:
 
 
 def encode(dataset: Dataset, syntax: str) -> bytes:
-    """Return the dataset in that transfer syntax, text in its own Specific Character Set."""
+    """Return the dataset in that transfer syntax, text in its own Specific Character Set; raises MessageError."""
     out = DicomBytesIO()
     out.is_implicit_VR, out.is_little_endian = syntax in IMPLICIT_SYNTAXES, syntax != BIG_ENDIAN
-    write_dataset(out, dataset)
+    try:
+        write_dataset(out, dataset)
+    except Exception as error:  # whatever a damaged element raises in the library
+        raise MessageError("", "the dataset cannot be encoded", 102) from error
     return out.getvalue()
 
 

@@ -11,11 +11,12 @@ from io import BytesIO
 from typing import BinaryIO
 
 from pydicom import dcmread
-from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.charset import decode_bytes
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
 
+from broker.dicom.charset import encodings_of
 from broker.dicom.files import LONG_VRS, read_meta
 from broker.errors import MessageError
 
@@ -142,7 +143,7 @@ class _Walk:
         self.data, self.implicit, self.ended = data, implicit, ended
         self.end = len(data)
         self.found: dict[str, str] = {}
-        self.encodings: list[str] = convert_encodings(None)
+        self.encodings: list[str] = encodings_of([])
 
     def run(self, at: int, plan: _Plan) -> dict[str, str]:
         last = min(plan.last, _PIXELS - 1)
@@ -213,7 +214,7 @@ class _Walk:
         text = _decode(vr, value, self.encodings)
         self.found[path] = text
         if path == "SpecificCharacterSet":
-            self.encodings = convert_encodings(text.split("\\"))
+            self.encodings = encodings_of(text.split("\\"))
 
 
 def _decode(vr: str, value: bytes, encodings: Sequence[str]) -> str:

@@ -32,6 +32,12 @@ class Couriers:
         for name, one in waiting.items():
             self.by_name[name].offer(one)
 
+    def rescan(self, destination: str) -> str:
+        """Look again at a destination's whole queue, and return its name."""
+        if destination in self.by_name:  # else it has left the configuration, and its rows wait for it to come back
+            self.by_name[destination].rescan()
+        return destination
+
     def poll(self) -> None:
         """Renew the leases, and look for what other nodes have queued."""
         for courier in self.by_name.values():

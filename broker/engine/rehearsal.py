@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 from pydicom.uid import generate_uid
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -102,7 +104,8 @@ class Rehearsal:
             return received, header, status_answer(stored_status)
         kind = "N-CREATE" if given.create else "N-SET"
         received = Received(listener, "dicom", kind, given.sender, "", given.uid, b"", str(number))
-        return received, Header(values, kind=kind, sender=given.sender, uid=given.uid), status_answer(performed_status)
+        header = Header({}, dataset_of(values), kind=kind, sender=given.sender, uid=given.uid)
+        return received, header, status_answer(performed_status)
 
     def _happened(self, accepted: Accepted, given: Given) -> Happened:
         verdict = accepted.verdict
@@ -127,6 +130,20 @@ class Rehearsal:
             found[0].raiseException()
         result: T = found[0]
         return result
+
+
+def dataset_of(attributes: Mapping[str, str]) -> Dataset:
+    """Return the dataset of keywords and texts; a dotted keyword stands in the first item of its sequence."""
+    dataset = Dataset()
+    for path, text in attributes.items():
+        *sequences, keyword = path.split(".")
+        inner = dataset
+        for sequence in sequences:
+            if sequence not in inner:
+                setattr(inner, sequence, Sequence([Dataset()]))
+            inner = getattr(inner, sequence)[0]
+        setattr(inner, keyword, text)
+    return dataset
 
 
 def _spooled(values: dict[str, str], number: int) -> Spooled:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from prometheus_client.metrics import MetricWrapperBase
 from twisted.internet.defer import Deferred
 
+from broker.engine.again import Again
 from broker.engine.clock import SiteClock
+from broker.engine.couriers import Couriers
 from broker.obs.metrics import Metrics
 from broker.obs.status import (
     ChannelStatus,
@@ -64,7 +66,10 @@ class Status:
         channels: Sequence[Part],
         destinations: Sequence[Part],
         listeners: Callable[[], Sequence[tuple[Part, bool]]],
+        again: Again,
+        couriers: Couriers,
     ) -> None:
+        self._again, self._couriers = again, couriers
         self._db, self._clock, self._metrics = db, clock, metrics
         self._site, self._version, self._started = site, version, clock()
         self._channels, self._destinations, self._listeners = channels, destinations, listeners
@@ -81,6 +86,14 @@ class Status:
     def messages(self, filters: MessageFilter) -> Deferred[list[MessageItem]]:
         """Fire with the messages of the journal that match, newest first."""
         return self._db.read("status.messages", messages, filters)
+
+    def again(self, message_id: int) -> Deferred[str]:
+        """Route a parked message once more and fire with its state; fails with LookupError or MessageError."""
+        return self._again.route(message_id).addCallback(lambda accepted: accepted.verdict.state if accepted.verdict else "")
+
+    def resend(self, delivery_id: int) -> Deferred[str]:
+        """Let a delivery wait again and fire with its destination; fails with LookupError."""
+        return self._db.run("outbox.resend", outbox.resend, delivery_id, self._clock()).addCallback(self._couriers.rescan)
 
     async def ready(self) -> Readiness:
         """Return whether the store is open and every listener bound."""

@@ -34,7 +34,6 @@ class ChannelStatus:
     route: str
     routed: int = 0  # messages, objects and events it accepted
     dropped: int = 0  # of these, dropped on purpose
-    parked: int = 0  # set aside for a person
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,8 @@ DICOM_FIELDS: Mapping[str, Fields] = {
         "station": ("PerformedStationAETitle", "sender"),
         "started_at": ("PerformedProcedureStepStartDate+PerformedProcedureStepStartTime",),
         "ended_at": ("PerformedProcedureStepEndDate+PerformedProcedureStepEndTime",),
+        "patient_id": ("PatientID",),
+        "issuer": ("IssuerOfPatientID",),
     },
     "image": {
         "uid": ("SOPInstanceUID",),

@@ -9,6 +9,9 @@ from broker.pipeline.header import Header
 from broker.ris.events import PerformStep, StoreInstance
 
 
+_TEXTS = ("accession", "study_uid", "station", "started_at", "ended_at", "patient_id", "issuer")
+
+
 def perform_step(header: Header, fields: Fields) -> PerformStep:
     """Return what an N-CREATE or N-SET says; raises MessageError when the status is missing."""
     status = _first(header, fields["status"])
@@ -21,7 +24,8 @@ def perform_step(header: Header, fields: Fields) -> PerformStep:
         status=status or "IN PROGRESS",
         series=series,
         instances=instances,
-        **{name: _first(header, fields[name]) for name in ("accession", "study_uid", "sps_id", "station", "started_at", "ended_at")},
+        sps_id=_steps(header) or _first(header, fields["sps_id"]),
+        **{name: _first(header, fields[name]) for name in _TEXTS},
     )
 
 
@@ -40,6 +44,13 @@ def _first(header: Header, paths: tuple[str, ...]) -> str:
         if parts[0]:
             return parts[0] if len(parts) == 1 else parts[0] + parts[1].partition(".")[0]
     return ""
+
+
+def _steps(header: Header) -> str:
+    """Return the ids of the scheduled steps when one MPPS performs several, else ""."""
+    items = (header.dataset.get("ScheduledStepAttributesSequence") if header.dataset is not None else None) or ()
+    ids = [str(item.get("ScheduledProcedureStepID") or "") for item in items]
+    return "\\".join(filter(None, ids)) if len(ids) > 1 else ""
 
 
 def _counts(header: Header) -> tuple[int, int]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
+
+from jsonschema import Draft202012Validator
 
 from broker.spec import Option, Spec, mapping_schema
 
 Place = tuple[str | int, ...]  # keys and list indexes from the top of a document
+Violation = Any  # jsonschema's ValidationError, whose fields are declared as perhaps unset
 
 _NAMES = {
     "object": "a mapping",
@@ -61,23 +64,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def check(schema: Mapping[str, Any], value: Any, mistakes: Mistakes) -> bool:
-    """Add what in `value` does not satisfy `schema` (the part of JSON Schema that specs use); return whether all is well."""
-    before = len(mistakes.found)
-    if "anyOf" in schema:
-        _check_any(schema["anyOf"], value, mistakes)
-    elif "enum" in schema:
-        if value not in schema["enum"]:
-            known = [str(v) for v in schema["enum"]]
-            mistakes.add(f"{_show(value)} is not one of {', '.join(known)}", did_you_mean(str(value), known))
-    elif _check_type(schema, value, mistakes):
-        if isinstance(value, Mapping):
-            _check_mapping(schema, value, mistakes)
-        elif isinstance(value, list):
-            for index, item in enumerate(value):
-                check(schema.get("items", {}), item, mistakes.at(index))
-        elif isinstance(value, str) and "pattern" in schema and not re.search(schema["pattern"], value):
-            mistakes.add(f"{_show(value)} is not as it must be", f"write it {_pattern(schema['pattern'])}")
-    return len(mistakes.found) == before
+    """Add what in `value` does not satisfy a JSON Schema, in words that say what to write; return whether all is well."""
+    found = [mistake for error in Draft202012Validator(schema).iter_errors(value) for mistake in _told(error)]
+    mistakes.found += [replace(mistake, place=(*mistakes.place, *mistake.place)) for mistake in dict.fromkeys(found)]
+    return not found
 
 
 def check_component(spec: Spec, value: Any, mistakes: Mistakes) -> bool:
@@ -90,54 +80,73 @@ def check_options(options: tuple[Option, ...], value: Any, mistakes: Mistakes) -
     return check(mapping_schema(options), value, mistakes)
 
 
-def _check_type(schema: Mapping[str, Any], value: Any, mistakes: Mistakes) -> bool:
-    wanted = schema.get("type")
-    if wanted is None or wanted == _type(value) or (wanted == "number" and _type(value) == "integer"):
-        return True
+def _told(error: Violation) -> list[Mistake]:
+    """Return what a person is told of one violation; `required` and `additionalProperties` name every key at once."""
+    place: Place = tuple(error.absolute_path)
+    return _TOLD.get(str(error.validator), _otherwise)(error, place)
+
+
+def _wrong_type(error: Violation, place: Place) -> list[Mistake]:
+    wanted, value = error.validator_value, error.instance
     hint = ""
     if wanted in ("integer", "number", "boolean") and isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?|true|false", value):
         hint = "write it without quotes"
     elif wanted == "string" and _type(value) in ("integer", "number", "boolean"):
         hint = f'write "{str(value).lower() if isinstance(value, bool) else value}" in quotes'
-    mistakes.add(f"{_NAMES[wanted]} is needed here, not {_NAMES.get(_type(value), 'nothing')}", hint)
-    return False
+    return [Mistake(place, f"{_NAMES[wanted]} is needed here, not {_NAMES.get(_type(value), 'nothing')}", hint)]
 
 
-def _check_mapping(schema: Mapping[str, Any], value: Mapping[Any, Any], mistakes: Mistakes) -> None:
-    known: Mapping[str, Any] = schema.get("properties", {})
-    others = schema.get("additionalProperties", True)
-    for key, item in value.items():
-        if key in known:
-            check(known[key], item, mistakes.at(key))
-        elif others is False:
-            mistakes.add(f"unknown key {key}", did_you_mean(str(key), known), key=(key,))
-        elif isinstance(others, Mapping):
-            check(others, item, mistakes.at(key))
-    for key in schema.get("required", ()):
-        if key not in value:
+def _not_listed(error: Violation, place: Place) -> list[Mistake]:
+    known = [str(one) for one in error.validator_value]
+    return [Mistake(place, f"{_show(error.instance)} is not one of {', '.join(known)}", did_you_mean(str(error.instance), known))]
+
+
+def _wrong_form(error: Violation, place: Place) -> list[Mistake]:
+    return [Mistake(place, f"{_show(error.instance)} is not as it must be", f"write it {_pattern(error.validator_value)}")]
+
+
+def _unknown_keys(error: Violation, place: Place) -> list[Mistake]:
+    known = error.schema.get("properties", {})
+    return [Mistake((*place, key), f"unknown key {key}", did_you_mean(str(key), known)) for key in error.instance if key not in known]
+
+
+def _missing_keys(error: Violation, place: Place) -> list[Mistake]:
+    known, told = error.schema.get("properties", {}), []
+    for key in error.validator_value:
+        if key not in error.instance:
             text = str(known[key].get("description", "")) if key in known else ""
-            mistakes.add(f"{key} is missing", f"add {key}: {text[:1].lower()}{text[1:]}".rstrip(": "))
+            told.append(Mistake(place, f"{key} is missing", f"add {key}: {text[:1].lower()}{text[1:]}".rstrip(": ")))
+    return told
 
 
-def _check_any(schemas: list[Mapping[str, Any]], value: Any, mistakes: Mistakes) -> None:
-    attempts = []
-    for schema in schemas:
-        attempt = Mistakes(place=mistakes.place)
-        if check(schema, value, attempt):
-            return
-        attempts.append((schema.get("type") == _type(value), attempt.found))
-    fitting = [found for fits, found in attempts if fits]
-    if fitting or all("enum" in schema for schema in schemas):
-        mistakes.found.extend((fitting or [attempts[0][1]])[-1])
-        return
-    scalar = next(
-        (found for schema, (_, found) in zip(schemas, attempts, strict=True) if "enum" in schema and isinstance(value, str)), None
-    )
-    if scalar is not None:
-        mistakes.found.extend(scalar)
-        return
-    wanted = " or ".join(dict.fromkeys(_NAMES.get(str(s.get("type")), "one of the known values") for s in schemas))
-    mistakes.add(f"{wanted} is needed here, not {_NAMES.get(_type(value), 'nothing')}")
+def _none_fits(error: Violation, place: Place) -> list[Mistake]:
+    """Tell what is wrong with the alternative that was meant: the one of the value's type, else the one with a list of choices."""
+    schemas, value = error.validator_value, error.instance
+    attempts: list[list[Mistake]] = [[] for _ in schemas]
+    for inner in error.context or ():
+        attempts[int(inner.schema_path[0])] += _told(inner)
+    fitting = [found for schema, found in zip(schemas, attempts, strict=True) if schema.get("type") == _type(value)]
+    chosen = [found for schema, found in zip(schemas, attempts, strict=True) if "enum" in schema and isinstance(value, str)]
+    if fitting:
+        return fitting[-1]
+    if chosen:
+        return chosen[0]
+    wanted = " or ".join(dict.fromkeys(_NAMES.get(str(schema.get("type")), "one of the known values") for schema in schemas))
+    return [Mistake(place, f"{wanted} is needed here, not {_NAMES.get(_type(value), 'nothing')}")]
+
+
+def _otherwise(error: Violation, place: Place) -> list[Mistake]:
+    return [Mistake(place, error.message)]
+
+
+_TOLD: Mapping[str, Callable[[Violation, Place], list[Mistake]]] = {
+    "type": _wrong_type,
+    "enum": _not_listed,
+    "pattern": _wrong_form,
+    "additionalProperties": _unknown_keys,
+    "required": _missing_keys,
+    "anyOf": _none_fits,
+}
 
 
 def _type(value: Any) -> str:

@@ -29,7 +29,6 @@ SOP_CLASSES: Mapping[str, str] = {
     "MG": DigitalMammographyXRayImageStorageForPresentation,
 }
 SIDE = 32  # pixels
-ABSENT = "discontinued: the patient did not come in"
 
 _COPIED = ("SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "AccessionNumber")
 _STEP_COPIED = ("ScheduledProcedureStepID", "ScheduledProcedureStepDescription", "ScheduledProtocolCodeSequence")

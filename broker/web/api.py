@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any
 
+from broker.errors import MessageError
 from broker.obs.status import MessageFilter, Readiness
 from broker.web.http import Answer, Asked, BadRequest
 from broker.web.status import Status
@@ -39,10 +40,30 @@ class Api:
         found = await self._status.messages(message_filter(asked.query))
         return _answer({"messages": [asdict(item) for item in found]})
 
+    async def again(self, asked: Asked) -> Answer:
+        """Route the parked message of the path once more, and answer with what became of it."""
+        return await _done(asked.rest, self._status.again, "state")
+
+    async def resend(self, asked: Asked) -> Answer:
+        """Send the delivery of the path once more, and answer with its destination."""
+        return await _done(asked.rest, self._status.resend, "destination")
+
     async def ready(self, asked: Asked) -> Answer:
         """Answer 200 when messages can be taken, 503 naming what is missing."""
         readiness = await self._status.ready()
         return _answer({"ready": readiness.ready, "missing": missing(readiness)}, 200 if readiness.ready else 503)
+
+
+async def _done(number: str, act: Callable[[int], Awaitable[str]], name: str) -> Answer:
+    """Answer with the result of an action on a numbered thing, 404 when there is none, 409 when it is in no state for it."""
+    if not (number.isascii() and number.isdigit() and len(number) < 19):
+        raise BadRequest("the number of a message or delivery is needed here")
+    try:
+        return _answer({"id": int(number), name: await act(int(number))})
+    except LookupError:
+        return _answer({"error": f"there is no {number} that can be taken up again"}, 404)
+    except MessageError as error:
+        return _answer({"error": str(error)}, 409)
 
 
 def missing(readiness: Readiness) -> list[str]:

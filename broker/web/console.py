@@ -144,8 +144,8 @@ def _listeners(listeners: Iterable[ListenerStatus]) -> Table:
 
 
 def _channels(channels: Iterable[ChannelStatus]) -> Table:
-    return ("name", "from", "route", "routed", "dropped", "parked"), (
-        (item.name, item.source, item.route, item.routed, item.dropped, _some(item.parked)) for item in channels
+    return ("name", "from", "route", "routed", "dropped"), (
+        (item.name, item.source, item.route, item.routed, item.dropped) for item in channels
     )
 
 

@@ -59,7 +59,8 @@ Page = Callable[[Asked], Awaitable[Answer]]
 
 NOT_FOUND = Answer(b"there is no such page\n", code=404)
 FAILED = Answer(b"the page failed; the log says where\n", code=500)
-ONLY_READING = Answer(b"only GET and HEAD are answered\n", code=405)
+ONLY_READING = Answer(b"only GET and HEAD are answered here\n", code=405)
+NOT_ASKED_FOR = Answer(b"an action needs the header X-Broker-Action\n", code=403)
 WRONG_HOST = Answer(b"this host name is not served here\n", code=421)
 
 
@@ -69,13 +70,16 @@ class Pages(Resource):
     pages: path -> page; a path that ends in "/" and is longer than that takes the rest of the path as its argument.
     hosts: the Host names served, without ports; empty for any. On loopback it keeps foreign web sites from reading the
     console through a name of theirs that resolves to this machine.
+    actions: as pages, but for POST. They want a header that a web page of another origin cannot send without being asked first.
     """
 
     isLeaf = True
 
-    def __init__(self, pages: Mapping[str, Page], log: Log, hosts: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, pages: Mapping[str, Page], log: Log, hosts: frozenset[str] = frozenset(), actions: Mapping[str, Page] | None = None
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._pages, self._log, self._hosts = dict(pages), log, hosts
+        self._pages, self._actions, self._log, self._hosts = dict(pages), dict(actions or {}), log, hosts
 
     def render(self, request: HttpRequest) -> int:
         """Begin the answer; it is finished when the page's awaitable has fired."""
@@ -87,12 +91,15 @@ class Pages(Resource):
         return NOT_DONE_YET
 
     async def _answer(self, request: HttpRequest) -> Answer:
-        if request.method not in (b"GET", b"HEAD"):
+        path = request.path.decode("ascii", "replace")
+        acting = request.method == b"POST" and self._find(self._actions, path)[0] is not None
+        if request.method not in (b"GET", b"HEAD") and not acting:
             return ONLY_READING
         if self._hosts and _host(request) not in self._hosts:
             return WRONG_HOST
-        path = request.path.decode("ascii", "replace")
-        page, rest = self._find(path)
+        if acting and not request.getHeader("X-Broker-Action"):
+            return NOT_ASKED_FOR
+        page, rest = self._find(self._actions if acting else self._pages, path)
         if page is None:
             return NOT_FOUND
         try:
@@ -100,11 +107,11 @@ class Pages(Resource):
         except BadRequest as error:
             return Answer(f"{error}\n".encode(), code=400)
 
-    def _find(self, path: str) -> tuple[Page | None, str]:
-        if path in self._pages and (path == "/" or not path.endswith("/")):
-            return self._pages[path], ""
+    def _find(self, pages: Mapping[str, Page], path: str) -> tuple[Page | None, str]:
+        if path in pages and (path == "/" or not path.endswith("/")):
+            return pages[path], ""
         head, slash, rest = path.rpartition("/")
-        return (self._pages.get(head + slash) if head and rest else None), rest
+        return (pages.get(head + slash) if head and rest else None), rest
 
     def _failed(self, failure: Failure, request: HttpRequest) -> None:
         if isinstance(failure.value, CancelledError):

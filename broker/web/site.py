@@ -28,7 +28,7 @@ def build_site(
 
     refresh: brings the gauges up to date before they are shown. hosts: the Host names served (`LOOPBACK` when bound there); empty for any.
     """
-    return QuietSite(Pages(pages(status, metrics, refresh, log), log, hosts), reactor)
+    return QuietSite(Pages(pages(status, metrics, refresh, log), log, hosts, actions(status)), reactor)
 
 
 def pages(status: Status, metrics: Metrics, refresh: Refresh, log: Log) -> dict[str, Page]:
@@ -46,6 +46,12 @@ def pages(status: Status, metrics: Metrics, refresh: Refresh, log: Log) -> dict[
         "/healthz": _alive,
         "/readyz": api.ready,
     }
+
+
+def actions(status: Status) -> dict[str, Page]:
+    """Return everything that may be done, by its path."""
+    api = Api(status)
+    return {"/api/messages/again/": api.again, "/api/deliveries/resend/": api.resend}
 
 
 async def _alive(asked: Asked) -> Answer:

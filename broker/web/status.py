@@ -20,5 +20,11 @@ class Status(Protocol):
     def messages(self, filters: MessageFilter) -> Awaitable[list[MessageItem]]:
         """Return the journal's messages that match, newest first."""
 
+    def again(self, message_id: int) -> Awaitable[str]:
+        """Route a parked message once more and return its state; raises LookupError or MessageError."""
+
+    def resend(self, delivery_id: int) -> Awaitable[str]:
+        """Let a delivery wait again and return its destination; raises LookupError when there is none or it waits already."""
+
     def ready(self) -> Awaitable[Readiness]:
         """Return whether the store is open and every listener bound; must not fail when the store does."""

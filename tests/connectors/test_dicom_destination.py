@@ -100,9 +100,7 @@ class Site:
         self.reactor = MemoryReactorClock()
         self.spool: Spool = spool(folder)
         self.log, self.logged = quiet()
-        self.destination = DicomDestination(
-            "archive", destination_settings(**settings), self.reactor, self.spool, Metrics(), self.log
-        )
+        self.destination = DicomDestination("archive", destination_settings(**settings), self.reactor, self.spool, Metrics(), self.log)
 
     def keep(self, ds: Dataset, syntax: str = EXPLICIT) -> Spooled:
         return keep(self.spool, part10(ds, syntax), ds, syntax)
@@ -217,7 +215,16 @@ def test_no_more_contexts_are_proposed_than_there_can_be(site: Site) -> None:
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(0xB000, str), (0xB007, str), (0xA700, Retry), (0xA7FF, Retry), (0xA900, Refused), (0xC000, Refused), (0x0122, Refused), (0x0110, Refused)],
+    [
+        (0xB000, str),
+        (0xB007, str),
+        (0xA700, Retry),
+        (0xA7FF, Retry),
+        (0xA900, Refused),
+        (0xC000, Refused),
+        (0x0122, Refused),
+        (0x0110, Refused),
+    ],
 )
 def test_statuses_become_answers_retries_and_refusals(site: Site, status: int, kind: type) -> None:
     results = site.send(site.keep(ct()))
@@ -231,9 +238,7 @@ def test_a_refused_context_is_named_and_does_not_end_the_association(site: Site)
     results = site.send(site.keep(ds))
     site.archive().accept(lambda offer: 4)
     assert isinstance(results[0], Refused)
-    assert str(results[0]) == (
-        f"context refused: SOP class {ds.SOPClassUID}, transfer syntax {EXPLICIT}: transfer syntax not supported"
-    )
+    assert str(results[0]) == (f"context refused: SOP class {ds.SOPClassUID}, transfer syntax {EXPLICIT}: transfer syntax not supported")
     assert isinstance(site.send(site.keep(ct()))[0], Refused)
     assert site.connections == 1
 
@@ -429,3 +434,9 @@ def test_echo_that_is_not_offered_is_refused(site: Site) -> None:
 def test_the_example_of_the_spec_is_read() -> None:
     settings = DESTINATION.read(yaml.safe_load(DESTINATION.example)["dicom"])
     assert settings["retry"] == {"first": 1.0, "most": 300.0, "park_after": 86400.0}
+
+
+@pytest.mark.parametrize("setting", ["ae_title", "calling_ae_title"])
+def test_an_ae_title_that_is_none_is_refused(tmp_path: Path, setting: str) -> None:
+    with pytest.raises(ValueError, match=f"^{setting}: an AE title has 1 to 16 characters"):
+        Site(tmp_path, **{setting: "LONGER THAN SIXTEEN"})

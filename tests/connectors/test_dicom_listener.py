@@ -19,13 +19,13 @@ from broker.dicom import dimse
 from broker.dicom.dataset import decode, encode
 from broker.dicom.dimse import Command, Field
 from broker.dicom.happenings import Aborted, Accepted, Data, Message, Rejected, Released
-from broker.dicom.negotiation import CALLED_NOT_RECOGNISED, CALLING_NOT_RECOGNISED, LIMIT_EXCEEDED
+from broker.dicom.negotiation import CALLED_NOT_RECOGNISED, CALLING_NOT_RECOGNISED, LIMIT_EXCEEDED, VERSION_NOT_SUPPORTED
 from broker.dicom.states import State
 from broker.errors import MessageError, StoreError
 from broker.obs.metrics import Metrics
 from broker.store.spool import Spool
 from tests.connectors.dicom_shell import Intake, Modality, left, listener_settings, quiet, spool, statuses
-from tests.dicom.cores import CT, ECHO, EXPLICIT, IMPLICIT, VERIFICATION, written
+from tests.dicom.cores import CT, ECHO, EXPLICIT, IMPLICIT, REQUEST, VERIFICATION, written
 from tests.dicom.objects import ct, dataset_bytes
 
 WORKLIST, MPPS = "1.2.840.10008.5.1.4.31", "1.2.840.10008.3.1.2.3.3"
@@ -569,3 +569,18 @@ def test_a_message_error_of_the_intake_is_a_processing_failure(site: Site) -> No
     modality.request(Field.N_CREATE, MPPS, performed(), "1.2.3")
     gate.errback(MessageError("PerformedProcedureStepStatus", "not a status"))
     assert statuses(modality.heard()) == [0x0110]
+
+
+@pytest.mark.parametrize("title", ["", "   ", "LONGER THAN SIXTEEN", "BRÖKER", "A\\B"])
+def test_an_ae_title_that_is_none_is_refused(tmp_path: Path, title: str) -> None:
+    with pytest.raises(ValueError, match="ae_title: an AE title has 1 to 16 characters"):
+        Site(tmp_path, ae_title=title)
+
+
+def test_an_unknown_protocol_version_is_rejected_and_counted(site: Site) -> None:
+    modality = Modality(site.listener)
+    modality.core.associate(REQUEST)
+    request = bytearray(written(modality.core.connected()))
+    request[6:8] = b"\0\2"
+    assert Rejected(VERSION_NOT_SUPPORTED) in modality.send(bytes(request))
+    assert site.sample("protocol_errors_total", fault="protocol version not supported") == 1

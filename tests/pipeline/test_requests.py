@@ -16,7 +16,7 @@ from broker.pipeline.header import Header
 from broker.pipeline.tables import read_table
 from broker.ris.entities import Composite
 from broker.ris.events import Identifier, MergePatients, PlaceOrder, Procedure, ReceiveReport, RegisterPatient
-from tests.pipeline.department import dataset_of
+from broker.engine.rehearsal import dataset_of
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = {path.stem: read_table(path.stem, path.read_text())[0] for path in (ROOT / "mappings").glob("*.csv")}

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 
 from pydicom import dcmread
@@ -109,7 +110,7 @@ class Modality:
         for image in made:
             for keyword in (*OF_PATIENT, "AccessionNumber"):
                 if keyword in self.entry:
-                    image[keyword] = self.entry[keyword]
+                    image[keyword] = deepcopy(self.entry[keyword])
             image.Modality, image.SOPClassUID, image.SeriesInstanceUID = modality, SOP_CLASSES[modality], made[0].SeriesInstanceUID
             for path, value in changes.items():
                 put(image, path, value)
@@ -135,7 +136,7 @@ class Modality:
         performed = Dataset()
         for keyword in OF_PATIENT:
             if keyword in self.entry:
-                performed[keyword] = self.entry[keyword]
+                performed[keyword] = deepcopy(self.entry[keyword])
         performed.ScheduledStepAttributesSequence = Items([step])
         performed.PerformedProcedureStepID, performed.PerformedStationAETitle = "1", self.ae_title
         performed.PerformedProcedureStepStartDate, performed.PerformedProcedureStepStartTime = "20260302", "101500"

@@ -85,7 +85,7 @@ class Play:
 
     def unread(self, sink: str) -> list[str]:
         """Return what a receiver got about this scenario and was not asked for yet."""
-        names = [re.escape(self.resolve(name)) for name in self.renamed.values()]
+        names = [re.escape(name) for one in self.renamed.values() if (name := self.resolve(one))]
         mine = re.compile(rf"(?<![\w-])({'|'.join(names)})(?![\w-])")
         received = self.department.sinks[sink].received[self.taken[sink] :]
         return [text for text in map(hl7text.decode, received) if mine.search(text)]
@@ -121,7 +121,7 @@ def sends(play: Play, said: Said, value: Any) -> None:
     value = value if isinstance(value, dict) else {"answer": value}
     file = TOP / said[1] if said[1].startswith("samples/") else HERE / said[1]
     play.sent += 1
-    message = hl7text.put(play.rename(file.read_text(newline="")), "MSH-10", f"{play.name}-{play.sent}"[-20:])
+    message = hl7text.put(play.rename(file.read_text()), "MSH-10", f"{play.name}-{play.sent}"[-20:])
     for path, text in play.resolved(value.get("with", {})).items():
         message = hl7text.put(message, path, text)
     answered(play, play.send(hl7text.encode(message)), value["answer"])
@@ -163,7 +163,7 @@ def asks_worklist(play: Play, said: Said, value: Any) -> None:
     for wanted in value["finds"]:
         fields = play.resolved(wanted)
         fitting = [one for one in entries if one not in chosen and not differences(partial(texts, one), fields)]
-        assert fitting, f"no entry with {fields} in {entries}"
+        assert fitting, f"no entry with {fields}: {[differences(partial(texts, one), fields) for one in entries]}"
         chosen.append(fitting[0])
     if chosen:
         modality.entry = chosen[value.get("chooses", 1) - 1]

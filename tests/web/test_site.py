@@ -57,7 +57,7 @@ class FakeStatus:
             started_at=1e9,
             now=1e9 + 7200,
             listeners=(ListenerStatus("hospital", "mllp", "127.0.0.1:2575", True, 2, {"ORM^O01": 12, HOSTILE: 1}, {"AA": 11, "AE": 1}, 1),),
-            channels=(ChannelStatus("orders", "hospital", HOSTILE, 12, 1, 1),),
+            channels=(ChannelStatus("orders", "hospital", HOSTILE, 12, 1),),
             destinations=(
                 DestinationStatus("archive", "dicom", "127.0.0.1:4242", False, 3, 75.0, 90, 2, 1),
                 DestinationStatus("ehr", "mllp", HOSTILE),

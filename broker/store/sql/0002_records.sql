@@ -98,6 +98,7 @@ create index steps_exam on steps (exam_id);
 create index steps_sps on steps (sps_id);
 create index steps_station on steps (station, start);
 create index steps_start on steps (start);
+create index steps_status on steps (status, start);
 
 create table performed (
     id {id},
