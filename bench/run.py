@@ -18,8 +18,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
-
 import forward
 import hl7_parse
 from load import Figures, Sink, load
@@ -51,8 +49,8 @@ def hl7(yardsticks: Path | None, share: float) -> None:
         if yardsticks:
             floor = _against_floor(yardsticks / "mllp_floor.py", connections, messages)
             show("floor", floor)
-            ratio = f"acknowledged {ours.acked / floor.acked:.2f}, p99 {ours.p99 / floor.p99:.1f}, delivered {ours.delivered / floor.delivered:.2f}"
-            print(f"  broker / floor: {ratio}")
+            ratios = ours.acked / floor.acked, ours.p99 / floor.p99, ours.delivered / floor.delivered
+            print("  broker / floor: acknowledged {:.2f}, p99 {:.1f}, delivered {:.2f}".format(*ratios))
 
 
 def orders(yardsticks: Path | None, share: float) -> None:

@@ -124,4 +124,4 @@ def mapping_schema(options: tuple[Option, ...]) -> dict[str, Any]:
 
 def read(options: tuple[Option, ...], value: Mapping[str, Any]) -> dict[str, Any]:
     """Return the value of every option, converted; a missing one takes its default."""
-    return {o.name: o.read(value[o.name] if o.name in value else o.default) for o in options}
+    return {o.name: o.read(value.get(o.name, o.default)) for o in options}

@@ -227,7 +227,7 @@ def _component(session: _Session, section: str, name: str, value: Any, kinds: Ma
     if isinstance(port, int) and not 0 <= port <= 65535:
         session.problem((section, name, kind, "port"), f"{port} is no TCP port", "write a number from 1 to 65535")
     checks = getattr(session.registry, "CHECKS", {})
-    for key, what in checks[kind](settings) if kind in checks and section == "listeners" else ():
+    for key, what in checks[kind](settings) if kind in checks else ():
         session.problem((section, name, kind, key), what)
     return kind, settings
 

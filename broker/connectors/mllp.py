@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from broker.connectors.base import RETRY
 from broker.connectors.mllp_destination import MllpDestination
 from broker.connectors.mllp_listener import MllpListener
 from broker.hl7 import charset
 from broker.spec import Option, Spec
 
-__all__ = ["DESTINATION", "LISTENER", "RETRY", "MllpDestination", "MllpListener"]
+__all__ = ["DESTINATION", "LISTENER", "MllpDestination", "MllpListener"]
 
 _LIMIT = Option("limit", "size", "The most bytes of one message; a longer one closes the connection.", "16 MB")
 
@@ -29,14 +30,6 @@ LISTENER = Spec(
     'mllp: {port: 2575, charset: "UNICODE UTF-8", fallback: windows-1252, limit: 4 MB}',
 )
 
-RETRY = (
-    Option("first", "duration", "Wait before the first repetition; each further wait is twice as long.", "1s"),
-    Option("most", "duration", "The longest wait between two attempts.", "5m"),
-    Option(
-        "park_after", "duration", "Set a delivery aside for a person when it could not be made for so long; without it, never.", None, "24h"
-    ),
-)
-
 DESTINATION = Spec(
     "mllp",
     "destination",
@@ -47,7 +40,7 @@ DESTINATION = Spec(
         Option("connect_timeout", "duration", "Give up connecting after so long, and try again later.", "10s"),
         Option("answer_timeout", "duration", "Close the connection when no answer came for so long, and send again later.", "30s"),
         _LIMIT,
-        Option("retry", "mapping", "When a delivery that failed is made again.", {}, options=RETRY),
+        RETRY,
     ),
     "mllp: {host: archive.example.org, port: 2576, answer_timeout: 20s, retry: {first: 1s, most: 5m, park_after: 24h}}",
 )

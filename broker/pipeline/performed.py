@@ -8,7 +8,6 @@ from broker.pipeline.fields import Fields
 from broker.pipeline.header import Header
 from broker.ris.events import PerformStep, StoreInstance
 
-
 _TEXTS = ("accession", "study_uid", "station", "started_at", "ended_at", "patient_id", "issuer")
 
 

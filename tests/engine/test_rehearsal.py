@@ -41,7 +41,9 @@ def test_a_shipped_case_holds(channel: Channel, case: Case) -> None:
 
 def test_what_does_not_hold_is_said_with_what_happened_instead() -> None:
     channel, case = next((channel, case) for channel, case in CASES if channel.name == "orders")
-    document = [{"name": "wrong", "given": case.given.file, "expect": {"answer": "AE", "sent": "none", "state": {"exam": {"modality": "MR"}}}}]
+    document = [
+        {"name": "wrong", "given": case.given.file, "expect": {"answer": "AE", "sent": "none", "state": {"exam": {"modality": "MR"}}}}
+    ]
     (wrong,) = read_cases(document, Mistakes())
     found = failures(wrong, Rehearsal(CONFIG).run(wrong, channel.source, ROOT))
     assert found == [

@@ -1,4 +1,4 @@
-"""Hostile and broken input against a broker process: a clear answer, a counter, a log line without patient data, and nobody else notices."""
+"""Hostile and broken input against a broker process: a clear answer, a counter, a log line without patient data, nobody else notices."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import shutil
 import socket
 import struct
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,10 @@ class Watch:
 
     def no_fault(self) -> None:
         """No fault of any kind was counted."""
-        now, before = ({key: value for key, value in samples.items() if "protocol_errors_total" in key[0]} for samples in (self._samples(), self._before))
+        now, before = (
+            {key: value for key, value in samples.items() if "protocol_errors_total" in key[0]}
+            for samples in (self._samples(), self._before)
+        )
         assert now == before
 
 
@@ -222,19 +225,11 @@ def test_two_frames_may_come_at_once(mllp: socket.socket, watch: Watch) -> None:
 
 
 def test_a_peer_that_never_speaks_mllp_is_given_up(mllp: socket.socket, watch: Watch, others: Others) -> None:
-    with pytest.raises((ConnectionError, TimeoutError)):  # reset while it is still sending
-        for _ in range(1000):
-            mllp.sendall(b"GET /QUIXOTE HTTP/1.1\x1c\r")
-            others.are_served()
-            if mllp in _readable(mllp) and mllp.recv(100) == b"":
-                raise ConnectionError
+    mllp.sendall(b"GET /QUIXOTE HTTP/1.1\x1c\r" * 20)
+    with suppress(ConnectionError):  # closed or reset: some of it may have been on the way
+        assert mllp.recv(100) == b""
+    others.are_served()
     watch.fault("hospital", "too_many")
-
-
-def _readable(wire: socket.socket) -> list[socket.socket]:
-    import select
-
-    return select.select([wire], [], [], 0)[0]
 
 
 # messages
@@ -259,6 +254,8 @@ def test_other_delimiters_are_read_and_answered_in_kind(broker: BrokerProcess, m
         ("", "MÜLLER^DULCINÉE", "latin-1"),  # none, and not the listener's: its fallback
         ("UNICODE UTF-8", "MÜLLER^DULCINÉE", "latin-1"),  # the wrong one: the fallback
         ("ASCII", "MÜLLER^DULCINÉE", "latin-1"),
+        ("KLINGON", "MÜLLER^DULCINÉE", "utf-8"),  # one that nobody knows: the listener's
+        ("KLINGON", "MÜLLER^DULCINÉE", "latin-1"),
     ],
 )
 def test_a_wrong_or_missing_character_set_spoils_no_name(
@@ -270,15 +267,6 @@ def test_a_wrong_or_missing_character_set_spoils_no_name(
     mllp.sendall(VT + sample.encode(codec) + FS)
     assert answers(mllp, 1) == [f"AA {patient[-20:]}"]
     assert worklist(broker, patient) == [name]
-
-
-def test_an_unknown_character_set_is_said(mllp: socket.socket, watch: Watch) -> None:
-    mllp.sendall(VT + adt("KLINGON-1", charset="KLINGON") + FS)
-    answer = next(frames(mllp)).decode()
-    assert "\rMSA|AE|KLINGON-1" in answer
-    err = next(line for line in answer.split("\r") if line.startswith("ERR")).split("|")
-    assert err[2].startswith("MSH^1^18")
-    assert watch.moved("messages_acknowledged_total", listener="hospital", code="AE") == 1
 
 
 NOT_HL7 = {
@@ -448,21 +436,31 @@ def _files(folder: Path) -> list[Path]:
     ],
 )
 def test_an_association_that_is_not_allowed_is_rejected_with_the_reason(
-    broker: BrokerProcess, dicom: socket.socket, watch: Watch, others: Others, calling: str, called: str, reason: int, said: str, shown: bytes
+    broker: BrokerProcess,
+    dicom: socket.socket,
+    watch: Watch,
+    others: Others,
+    calling: str,
+    called: str,
+    reason: int,
+    said: str,
+    shown: bytes,
 ) -> None:
     dicom.sendall(associate(calling, called))
-    assert everything_after_reject(dicom) == struct.pack(">BxIxBBB", 3, 4, 1, 1, reason)
+    assert after_reject(dicom) == struct.pack(">BxIxBBB", 3, 4, 1, 1, reason)
     others.are_served()
     assert watch.moved("associations_rejected_total", listener="modalities", reason=said) == 1
     assert said in [line.get("reason") for line in watch.logged()]
     path = shutil.which("echoscu")
     assert path, "DCMTK's echoscu is needed"
-    done = subprocess.run([path, "-aet", calling, "-aec", called, "127.0.0.1", str(broker.ports["DICOM_PORT"])], capture_output=True, timeout=30)
+    done = subprocess.run(
+        [path, "-aet", calling, "-aec", called, "127.0.0.1", str(broker.ports["DICOM_PORT"])], capture_output=True, timeout=30
+    )
     assert done.returncode != 0
     assert shown in done.stdout + done.stderr
 
 
-def everything_after_reject(wire: socket.socket) -> bytes:
+def after_reject(wire: socket.socket) -> bytes:
     answer = wire.recv(10)
     wire.shutdown(socket.SHUT_WR)  # the requestor closes (PS3.8, AA-2 would only do so after ARTIM)
     assert everything(wire) == b""
@@ -503,9 +501,10 @@ def test_all_mistakes_are_said_at_once(tmp_path: Path) -> None:
 
 
 def _line_of(path: Path, text: str, case: str) -> int:
+    """Return the line of the mistake: of a text that stands there twice, the second one."""
     whole = path.read_text()
-    start = whole.rfind(text) if case == "two listeners on one port" or case == "a duplicate key" else whole.find(text)
-    return whole[: start + len(text) - len(text.lstrip())].count("\n") + 1
+    start = whole.rfind(text) if case in ("two listeners on one port", "a duplicate key") else whole.find(text)
+    return whole[:start].count("\n") + 1
 
 
 def test_a_table_that_a_route_names_is_missed_at_the_route(tmp_path: Path) -> None:
@@ -517,5 +516,3 @@ def test_a_table_that_a_route_names_is_missed_at_the_route(tmp_path: Path) -> No
     assert done.returncode == 2
     assert f"{route}:{line}: " in done.stdout + done.stderr
     assert "order_control" in done.stdout + done.stderr
-
-

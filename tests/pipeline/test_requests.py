@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from broker.engine.rehearsal import dataset_of
 from broker.errors import MessageError
 from broker.hl7.message import Message
 from broker.model import Spooled
@@ -16,7 +17,6 @@ from broker.pipeline.header import Header
 from broker.pipeline.tables import read_table
 from broker.ris.entities import Composite
 from broker.ris.events import Identifier, MergePatients, PlaceOrder, Procedure, ReceiveReport, RegisterPatient
-from broker.engine.rehearsal import dataset_of
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = {path.stem: read_table(path.stem, path.read_text())[0] for path in (ROOT / "mappings").glob("*.csv")}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-PATH = re.compile(r"(?P<segment>[A-Z][A-Z0-9]{2})(?:\[(?P<number>\d+)\])?-(?P<field>\d+)(?:\[(?P<repetition>\d+)\])?(?:\.(?P<rest>[\d.]+))?")
+PATH = re.compile(
+    r"(?P<segment>[A-Z][A-Z0-9]{2})(?:\[(?P<number>\d+)\])?-(?P<field>\d+)(?:\[(?P<repetition>\d+)\])?(?:\.(?P<rest>[\d.]+))?"
+)
 CODECS = {"": "ascii", "ASCII": "ascii", "8859/1": "latin-1", "UNICODE UTF-8": "utf-8"}  # by MSH-18
 LEVELS = ("^", "&")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as Items
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE
 from pynetdicom.sop_class import ModalityPerformedProcedureStep  # type: ignore[attr-defined]
 
@@ -26,14 +26,9 @@ SOP_CLASSES = {
     "DX": "1.2.840.10008.5.1.4.1.1.1.1",
     "US": "1.2.840.10008.5.1.4.1.1.6.1",
 }
-ASKED = (
-    "SpecificCharacterSet AccessionNumber PatientName PatientID IssuerOfPatientID PatientBirthDate PatientSex StudyInstanceUID"
-    " RequestedProcedureID RequestedProcedureDescription ReferringPhysicianName"
-).split()
-ASKED_OF_STEP = (
-    "Modality ScheduledStationAETitle ScheduledProcedureStepStartDate ScheduledProcedureStepStartTime ScheduledProcedureStepID"
-    " ScheduledProcedureStepDescription"
-).split()
+OF_STUDY = ("AccessionNumber", "StudyInstanceUID", "RequestedProcedureID", "RequestedProcedureDescription")
+OF_STEP = ("ScheduledProcedureStepID", "ScheduledProcedureStepDescription")
+WHEN_AND_WHERE = ("Modality", "ScheduledStationAETitle", "ScheduledProcedureStepStartDate", "ScheduledProcedureStepStartTime")
 OF_PATIENT = ("SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex")
 
 
@@ -88,9 +83,9 @@ class Modality:
         answers = self._folder / f"answers{self._count}"
         answers.mkdir()
         query = Dataset()
-        for keyword in ASKED:
+        for keyword in (*OF_PATIENT, *OF_STUDY, "ReferringPhysicianName"):
             setattr(query, keyword, "")
-        for keyword in ASKED_OF_STEP:
+        for keyword in (*OF_STEP, *WHEN_AND_WHERE):
             put(query, f"{STEP}.{keyword}", "")
         query.SpecificCharacterSet = charset or None
         for path, value in keys.items():
@@ -128,9 +123,9 @@ class Modality:
         """MPPS N-CREATE for the chosen entry; return the status."""
         self._performed = str(generate_uid())
         step = Dataset()
-        for keyword in ("AccessionNumber", "StudyInstanceUID", "RequestedProcedureID", "RequestedProcedureDescription"):
+        for keyword in OF_STUDY:
             setattr(step, keyword, texts(self.entry, keyword))
-        for keyword in ("ScheduledProcedureStepID", "ScheduledProcedureStepDescription"):
+        for keyword in OF_STEP:
             setattr(step, keyword, texts(self.entry, f"{STEP}.{keyword}"))
         step.ReferencedStudySequence = step.ScheduledProtocolCodeSequence = Items()
         performed = Dataset()
@@ -181,7 +176,7 @@ def _reference(file: Path) -> Dataset:
 def _write(dataset: Dataset, path: Path, sop_class: str) -> Path:
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = sop_class
+    dataset.file_meta.MediaStorageSOPClassUID = UID(sop_class)
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.get("SOPInstanceUID") or generate_uid()
     dataset.save_as(path, enforce_file_format=True)
     return path

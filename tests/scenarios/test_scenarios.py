@@ -16,6 +16,7 @@ from tests.scenarios.department import Department
 from tests.scenarios.play import HERE, VERBS, Play
 
 FILES = sorted(HERE.glob("*.yaml"))
+NAMES = ("DOE", "JANE", "RICHARD", "MÜLLER", "JÖRG", "ZIMMER", "ИВАН", "TYPED", "19610615", "HIGH ST", "SPRINGFIELD", "5550123")
 SCHEMA = json.loads((HERE / "scenario.schema.json").read_text())
 
 
@@ -34,6 +35,13 @@ def department(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Department]
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_scenario(department: Department, file: Path) -> None:
     Play(department, file.stem, read(file)).run()
+
+
+def test_the_log_has_no_patient_data_and_no_errors(department: Department) -> None:
+    lines = department.broker.log.read_text().splitlines()
+    assert not [line for line in lines for name in NAMES if name.lower() in line.lower()]
+    assert not [line for line in lines if '"level": "error"' in line or "Traceback" in line]
+    assert [line for line in lines if "message parked" in line]  # it was written, and this is the right file
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -1,0 +1,123 @@
+"""The `broker` command as a person types it: what it prints and how it ends. What needs a running broker is in tests/scenarios."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from broker.cli import main
+from tests.engine.house import ROOT
+from tests.peers import free_ports
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A copy of the shipped configuration that may be spoilt."""
+    for name in ("routes", "mappings", "samples"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "channels.yaml", tmp_path)
+    return tmp_path
+
+
+def run(site: Path, *arguments: str) -> Result:
+    web, hl7 = map(str, free_ports(2))
+    environment = {"BROKER_DATA": str(site / "data"), "WEB_PORT": web, "HL7_PORT": hl7}
+    return CliRunner().invoke(main, ["--config", str(site / "channels.yaml"), *arguments], env=environment)
+
+
+def spoil(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def test_the_shipped_configuration_is_in_order(site: Path) -> None:
+    result = run(site, "check")
+    assert result.exit_code == 0
+    assert "in order: 2 listeners, 4 destinations, 7 channels" in result.output
+
+
+def test_every_mistake_is_told_at_once_with_its_place(site: Path) -> None:
+    spoil(site / "channels.yaml", "unmatched: reject", "unmached: reject")
+    spoil(site / "routes" / "orders.yaml", "vocabulary: order_control", "vocabulary: order_controls")
+    spoil(site / "routes" / "charges.yaml", "send: billing", "send: biling")
+    result = run(site, "check")
+    assert result.exit_code == 2
+    assert "channels.yaml:" in result.output
+    assert "unknown key unmached (did you mean unmatched?)" in result.output
+    assert "there is no table order_controls (did you mean order_control?)" in result.output
+    assert "there is no destination biling (did you mean billing?)" in result.output
+    found = json.loads(run(site, "check", "--json").output)["problems"]
+    assert len(found) >= 3
+    assert all(problem["line"] > 0 for problem in found)
+
+
+def test_a_wrong_ae_title_or_peer_is_found_before_the_start(site: Path) -> None:
+    spoil(site / "channels.yaml", 'ae_title: "${DICOM_AET:-BROKER}"', 'ae_title: "A_TITLE_OF_MORE_THAN_16_CHARACTERS"')
+    spoil(site / "channels.yaml", "CT1: {}", "CT1: {from: nowhere}")
+    output = run(site, "check").output
+    assert "an AE title has 1 to 16 characters" in output
+    assert "CT1" in output
+
+
+def test_a_broken_configuration_does_not_start(site: Path) -> None:
+    spoil(site / "channels.yaml", "from: hospital", "from: hospitl")
+    result = run(site, "run")
+    assert result.exit_code == 2
+    assert "nothing was started or changed" in result.output
+    assert not (site / "data").exists()
+
+
+def test_the_cases_pass_and_a_wrong_one_fails_with_its_line(site: Path) -> None:
+    result = run(site, "test")
+    assert result.exit_code == 0, result.output
+    assert " passed, 0 failed" in result.output
+    spoil(site / "routes" / "tests" / "orders.yaml", "answer: AE", "answer: AA")
+    result = run(site, "test", "orders")
+    assert result.exit_code == 1
+    assert "FAIL orders: " in result.output
+    assert "answer: expected AA, was AE" in result.output
+    assert "orders.yaml:" in result.output
+    assert "registration:" not in result.output
+
+
+def test_a_channel_that_is_not_there_cannot_be_tested(site: Path) -> None:
+    result = run(site, "test", "nosuch")
+    assert result.exit_code == 2
+    assert "there is no channel nosuch" in result.output
+
+
+def test_words_of_the_configuration_are_explained(site: Path) -> None:
+    assert "Order code" in run(site, "explain", "ris").output or "RIS" in run(site, "explain", "ris").output
+    assert "port" in run(site, "explain", "mllp").output
+    result = run(site, "explain", "colerce")
+    assert result.exit_code == 1
+    assert "did you mean coerce?" in result.output
+    assert "coerce" in run(site, "explain").output.splitlines()
+
+
+def test_the_reference_pages_in_the_repository_are_current(site: Path) -> None:
+    result = run(site, "schema", "--check", str(ROOT / "docs" / "reference"))
+    assert result.exit_code == 0, result.output
+    result = run(site, "schema", "--check", str(site / "nowhere"))
+    assert result.exit_code == 1
+    assert "run `broker schema`" in result.output
+
+
+def test_without_a_broker_the_commands_say_what_to_do(site: Path) -> None:
+    for command in (("messages",), ("trace", "A00000001")):
+        result = run(site, *command)
+        assert result.exit_code == 1
+        assert "see `broker run`" in result.output
+    assert "is the broker running?" in run(site, "send", str(site / "samples" / "orm_ct.hl7")).output
+    assert "no broker answers" in run(site, "messages", "again", "1").output
+
+
+def test_a_span_of_time_must_have_a_unit(site: Path) -> None:
+    result = run(site, "messages", "--since", "yesterday")
+    assert result.exit_code == 2
+    assert "write it like 15m or 24h" in result.output
