@@ -105,6 +105,13 @@ class Department:
         self._kind, self.archive = kind, self._archives[kind]()
         self.archive.start()
 
+    def receiver(self, name: str) -> Sink | AnyArchive:
+        """Return a sink, or the archive that listens."""
+        if name != "archive":
+            return self.sinks[name]
+        assert self.archive is not None
+        return self.archive
+
     def status(self) -> dict[str, Any]:
         """Return the broker's figures."""
         return dict(self.broker.json("/api/status"))

@@ -232,12 +232,12 @@ def archive_has(play: Play, said: Said, value: Any) -> None:
 
 def goes_down(play: Play, said: Said, value: None) -> None:
     """Close a receiver's port and connections."""
-    play.department.sinks[said[1]].stop()
+    play.department.receiver(said[1]).stop()
 
 
 def comes_back(play: Play, said: Said, value: None) -> None:
     """Let a receiver listen again."""
-    play.department.sinks[said[1]].start()
+    play.department.receiver(said[1]).start()
 
 
 # what the broker shows
@@ -300,8 +300,8 @@ VERBS: Mapping[str, Callable[[Play, Said, Any], None]] = {
     r"^([A-Z]+\d) starts$": starts,
     r"^([A-Z]+\d) (completes|discontinues)$": ends,
     r"^(ehr|archive_hl7|billing) gets$": gets,
-    r"^(ehr|archive_hl7|billing) goes down$": goes_down,
-    r"^(ehr|archive_hl7|billing) comes back$": comes_back,
+    r"^(ehr|archive_hl7|billing|archive) goes down$": goes_down,
+    r"^(ehr|archive_hl7|billing|archive) comes back$": comes_back,
     r"^archive has$": archive_has,
     r"^exam (\S+) is$": exam_is,
     r"^broker lists unmatched$": lists_unmatched,

@@ -1,0 +1,69 @@
+"""What the how-to pages add to the configuration is right, and its cases hold."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from broker.cli import main
+from tests.docs.pages import TOP, Block, blocks
+
+PAGES = sorted((TOP / "docs/how-to").glob("*.md"))
+
+
+def additions(page: Path) -> list[Block]:
+    return [block for block in blocks(page) if block.attributes]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if additions(page)], ids=lambda page: page.stem)
+def test_a_configuration_with_what_the_page_adds_is_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("routes", "mappings", "samples"):
+        shutil.copytree(TOP / name, tmp_path / name)
+    shutil.copy(TOP / "channels.yaml", tmp_path)
+    for block in additions(page):
+        block.write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    ran = []
+    for block in blocks(page):
+        for command, _ in block.commands if block.language == "console" else ():
+            program, *words = command.split()
+            if program == ".venv/bin/broker" and words[0] in ("check", "test"):
+                done = CliRunner().invoke(main, words)
+                assert done.exit_code == 0, done.output
+                ran.append(words[0])
+    assert ran == ["check", "test"]
+
+
+def test_the_pages_that_add_something_are_found() -> None:
+    assert {page.stem for page in PAGES if additions(page)} == {"add-a-sender", "add-an-archive"}
+
+
+def test_the_copy_of_a_running_store_that_the_page_takes_is_whole(tmp_path: Path) -> None:
+    [command] = [
+        command
+        for block in blocks(TOP / "docs/how-to/back-up-and-restore.md")
+        for command, _ in (block.commands if block.language == "console" else [])
+        if "sqlite3" in command
+    ]
+    import shlex
+    import sqlite3
+    import subprocess
+    import sys
+
+    (tmp_path / "data").mkdir()
+    (tmp_path / "backup").mkdir()
+    db = sqlite3.connect(tmp_path / "data/broker.db")
+    db.execute("pragma journal_mode=wal")
+    db.execute("create table kept (id integer)")
+    db.execute("insert into kept values (42)")
+    db.commit()
+    program, *words = shlex.split(command)
+    assert program == ".venv/bin/python"
+    subprocess.run([sys.executable, *words], cwd=tmp_path, check=True, timeout=60)
+    assert sqlite3.connect(tmp_path / "backup/broker.db").execute("select id from kept").fetchall() == [(42,)]
+    assert os.path.getsize(tmp_path / "data/broker.db-wal") > 0
+    db.close()
