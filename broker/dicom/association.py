@@ -123,8 +123,17 @@ class Association:
         return self._local(Input.ABORT)
 
     def lost(self) -> list[Happening]:
-        """The transport connection is gone."""
-        return self._local(Input.LOST) if (self.state, Input.LOST) in TABLE else []
+        """The transport connection is gone; inside a PDU or a message that is a fault of the peer."""
+        if (self.state, Input.LOST) not in TABLE:
+            return []
+        cut = self.state is not State.AWAIT_CLOSE and not self._deaf and self._is_inside()
+        out = self._local(Input.LOST)
+        return [*out, Fault("truncated")] if cut else out
+
+    def _is_inside(self) -> bool:
+        """Return whether a PDU or a message has begun and not ended."""
+        pdu = self._head or self._body is not None or self._pdu_left or self._fragment
+        return bool(pdu or self._command is not None or self._expects_data)
 
     def expired(self, timer: Timer) -> list[Happening]:
         """A timer ran out; one that no longer matters is ignored."""
@@ -334,9 +343,9 @@ class Association:
 
     def _remote(self, happened: Input, tell: Happening | None = None, *, otherwise: bool = False, pdu: bytes = b"") -> None:
         """Let a PDU of the peer happen; one that its state does not allow ends in an abort, by the table."""
-        before = self.state
+        before, meant = self.state, otherwise and TABLE[self.state, happened].otherwise is not None
         self._step(happened, tell=tell, otherwise=otherwise, pdu=pdu, reason=pdus.UNEXPECTED_PDU)
-        if self.state is State.AWAIT_CLOSE and before is not State.AWAIT_CLOSE and not otherwise:
+        if self.state is State.AWAIT_CLOSE and before is not State.AWAIT_CLOSE and not meant:
             self._out.append(Fault("unexpected PDU"))
 
     def _invalid(self, what: str, reason: int) -> None:

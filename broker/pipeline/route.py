@@ -12,6 +12,7 @@ from broker.model import Outgoing, StoreRequest
 from broker.model import Protocol as ProtocolName
 from broker.pipeline.compilation import Compilation
 from broker.pipeline.context import Context, Drop, Hold, Outcome, Step, Work
+from broker.pipeline.groups import whole_path
 from broker.pipeline.layout import Builder, compile_layout
 from broker.pipeline.shape import check_component, check_options, did_you_mean
 from broker.pipeline.steps import STEPS
@@ -82,9 +83,15 @@ class Route:
         if self.changes:
             subject = subject.clone()
         work = Work(subject, context, self.site)
-        for one in self._passes(subject):
+        passes = self._passes(subject)
+        for number, one in enumerate(passes):
             work.subject = one
-            result = _run_steps(self.steps, work)
+            try:
+                result = _run_steps(self.steps, work)
+            except MessageError as error:
+                if number == 0:
+                    raise
+                raise MessageError(whole_path(error.path, subject, passes, number), error.why, error.code) from error
             if isinstance(result, Hold):
                 return Outcome(held=result.reason, accession=work.accession)
             if isinstance(result, Drop):
