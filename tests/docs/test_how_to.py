@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 import shutil
+import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,11 +52,6 @@ def test_the_copy_of_a_running_store_that_the_page_takes_is_whole(tmp_path: Path
         for command, _ in (block.commands if block.language == "console" else [])
         if "sqlite3" in command
     ]
-    import shlex
-    import sqlite3
-    import subprocess
-    import sys
-
     (tmp_path / "data").mkdir()
     (tmp_path / "backup").mkdir()
     db = sqlite3.connect(tmp_path / "data/broker.db")
@@ -65,5 +63,5 @@ def test_the_copy_of_a_running_store_that_the_page_takes_is_whole(tmp_path: Path
     assert program == ".venv/bin/python"
     subprocess.run([sys.executable, *words], cwd=tmp_path, check=True, timeout=60)
     assert sqlite3.connect(tmp_path / "backup/broker.db").execute("select id from kept").fetchall() == [(42,)]
-    assert os.path.getsize(tmp_path / "data/broker.db-wal") > 0
+    assert (tmp_path / "data/broker.db-wal").stat().st_size > 0
     db.close()

@@ -20,7 +20,7 @@ PAGES = pages()
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`([^`\n]+)`")
 # folders of the repository that a name in `code` is taken to lie in
-_ROOTS = "broker bench deploy docs mappings routes samples scripts tests".split()
+_ROOTS = ("broker", "bench", "deploy", "docs", "mappings", "routes", "samples", "scripts", "tests")
 
 
 def relative(page: Path) -> str:
@@ -76,7 +76,7 @@ def broker_words(command: str) -> list[str] | None:
     words = [word for word in shlex.split(command) if not re.match(r"[A-Z_]+=", word)]
     if words[:3] == ["docker", "exec", "broker"]:
         words = words[3:]
-    return words[1:] if words and words[0].removeprefix(".venv/bin/") == "broker" else None
+    return words[1:] if words and Path(words[0]).name == "broker" else None
 
 
 def wrong_with(words: list[str]) -> str:

@@ -206,11 +206,11 @@ def test_twisted_errors_are_forwarded_without_their_text(stream: io.StringIO) ->
 def test_library_logging_and_warnings_are_told_by_kind_and_place_only(log: Log, stream: io.StringIO) -> None:
     undo = capture(log)
     try:
-        logging.getLogger("pydicom").warning("Invalid value for VR PN: %s", "DOE^JANE")
+        logging.getLogger("some.library").warning("Invalid value for VR PN: %s", "DOE^JANE")
         try:
             fail("DOE^JANE")
         except KeyError:
-            logging.getLogger("pydicom").exception("cannot read DOE^JANE")
+            logging.getLogger("some.library").exception("cannot read DOE^JANE")
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             shown = warnings.showwarning
@@ -220,5 +220,5 @@ def test_library_logging_and_warnings_are_told_by_kind_and_place_only(log: Log, 
     told = [line for line in lines(stream) if line["event"] == "library warning"]
     assert [line.get("type") for line in told] == [None, "KeyError", "UserWarning"]
     assert "DOE" not in stream.getvalue()
-    logging.getLogger("pydicom").warning("later")
+    logging.getLogger("some.library").warning("later")
     assert len(lines(stream)) == len(told)
