@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import socket
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 from pydicom.uid import generate_uid
 from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import globalLogPublisher
@@ -50,7 +52,9 @@ DRAIN_SECONDS = 20.0  # for what is under way when the process is told to end
 WELCOME = """The broker listens on
 {listening}
 
-Next: broker send samples/*.hl7     sends messages and shows the answers
+Next: broker send samples/adt_a04.hl7 samples/orm_ct.hl7
+                                    registers a patient and orders a CT
+      broker status                 queues, exams by state, what waits for a person
       broker messages               what arrived, and what became of it
       broker trace ACCESSION        one exam, from the order to the charge
       http://{web}/        the console; /metrics for Prometheus
@@ -66,7 +70,7 @@ class Broker:
         self.metrics = Metrics()
         self.metrics.watch_disk(config.data)
         self.clock = SiteClock(now, config.site.timezone)
-        self.node = config.node or socket.gethostname()
+        self.node = config.node or _node_name(config.data)
         self.on_failure: Callable[[StoreError], None] = lambda error: None
         self._files = ThreadPool(0, FILE_THREADS, "files")
         self.db: Database = self._open_store()
@@ -89,7 +93,9 @@ class Broker:
     async def start(self) -> list[str]:
         """Go on with what the store holds, then listen; return what to show a person. Raises BrokerError."""
         self._files.start()
-        await self.db.read("journal.spooled", journal.spooled).addCallback(self.spool.sweep)
+        # whatever ends the reactor must end these threads, or the process would wait for them for ever
+        self.reactor.addSystemEventTrigger("after", "shutdown", self._files.stop)
+        await self._tidy_spool()
         self.couriers.start()
         await self.again.release()
         shown = []
@@ -98,7 +104,7 @@ class Broker:
                 shown.append(await listener.start())
                 self._addresses[listener.name] = shown[-1].partition(" ")[2]
             shown.append(self._serve_web())
-        except OSError as error:
+        except (OSError, CannotListenError) as error:
             raise BrokerError(f"cannot listen: {error}") from error
         self._upkeep.start(LEASE / 3, now=False)
         return shown
@@ -117,11 +123,23 @@ class Broker:
         if self._web is not None:
             await self._web.stopListening()
         await self.db.close()
-        self._files.stop()
+        self.spool.release()
+
+    async def _tidy_spool(self) -> None:
+        """Take the spool for this process, and remove what a crash left in it."""
+        used = await self.db.read("journal.spooled", journal.spooled)
+        if self.spool.claim(await self.db.run("journal.identity", journal.identity)):
+            self.spool.sweep(used)
+        else:
+            self.log.warning("spool of another store", what="objects that the store does not name are kept")
+            self.spool.sweep(None)
 
     def _open_store(self) -> Database:
         config = self.config
-        config.data.mkdir(parents=True, exist_ok=True)
+        try:
+            config.data.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BrokerError(f"{config.data}: {error.strerror}") from error
         return open_database(
             config.data / "broker.db" if config.store == "sqlite" else config.store,
             metrics=self.metrics,
@@ -182,6 +200,11 @@ class Broker:
         site = build_site(self.status, self.metrics, self.status.refresh, self.log, self.reactor, hosts=hosts)
         self._web = self.reactor.listenTCP(web.port, site, interface=web.bind)
         return f"http {web.bind}:{self._web.getHost().port}"
+
+
+def _node_name(data: Path) -> str:
+    """Return a name that no other process has that shares the store: of this machine and, as several may run here, the data folder."""
+    return f"{socket.gethostname()[:50]}-{hashlib.blake2b(bytes(data.resolve()), digest_size=3).hexdigest()}"
 
 
 def _keywords(config: Config) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from broker.cli.messages import messages, trace
 from broker.cli.run import run
 from broker.cli.send import send
 from broker.cli.simulate import simulate
+from broker.cli.status import status
 from broker.errors import BrokerError, ConfigError
 
 
@@ -48,5 +49,5 @@ def main(context: click.Context, config: Path) -> None:
     context.obj = config
 
 
-for command in (run, check, test, explain, schema, send, messages, trace, simulate):
+for command in (run, check, test, explain, schema, send, status, messages, trace, simulate):
     main.add_command(command)

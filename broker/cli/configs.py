@@ -83,9 +83,10 @@ def _cases(config: Config) -> Iterator[tuple[Channel, Case]]:
     for channel in config.channels:
         if channel.cases is None:
             continue
-        document = read_document(channel.cases, str(channel.cases), os.environ)
+        shown = os.path.relpath(channel.cases)
+        document = read_document(channel.cases, shown, os.environ)
         mistakes = Mistakes()
-        cases = read_cases(document.value, mistakes, file=str(channel.cases), line=document.line)
+        cases = read_cases(document.value, mistakes, file=shown, line=document.line)
         problems = [*document.problems, *(document.problem(m.place, m.what, m.instead) for m in mistakes.found)]
         if problems:
             raise ConfigError(problems)

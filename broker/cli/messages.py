@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
-from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from broker.cli.access import act, ask
+from broker.cli.tables import clock, show
 from broker.engine import status
 from broker.obs.status import MessageFilter
 from broker.spec import seconds
@@ -44,11 +42,25 @@ def messages(context: click.Context, listener: str, kind: str, state: str, acces
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    table = _table("id", "at", "listener", "kind", "sender", "control id", "state", "answer", "accession", "reason")
-    for row in rows:
-        names = ("listener", "kind", "sender", "control_id", "state", "code", "accession", "reason")
-        table.add_row(str(row["id"]), _at(row["received_at"]), *(str(row[name]) for name in names))
-    _print(table)
+    names = ("listener", "kind", "sender", "control_id", "state", "code", "accession", "reason")
+    heads = ("id", "at", "listener", "kind", "sender", "control id", "state", "answer", "accession", "reason")
+    show(heads, [(row["id"], clock(row["received_at"]), *(row[name] for name in names)) for row in rows])
+
+
+@messages.command()
+@click.argument("message", type=int)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.pass_obj
+def deliveries(config: Path, message: int, as_json: bool) -> None:
+    """List what a MESSAGE sent: to whom, in which state, with which answer; the ids are those that `resend` takes."""
+    found = ask(config, f"/api/deliveries/{message}", {}, lambda tx: status.deliveries(tx, message))
+    rows = found["deliveries"] if isinstance(found, dict) else found
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    names = ("destination", "channel", "kind", "control_id", "state", "attempts", "answer", "reason")
+    heads = ("id", "queued", *(name.replace("_", " ") for name in names))
+    show(heads, [(row["id"], clock(row["queued_at"]), *(row[name] for name in names)) for row in rows])
 
 
 @messages.command()
@@ -73,29 +85,12 @@ def resend(config: Path, delivery: int) -> None:
 @click.pass_obj
 def trace(config: Path, accession: str, as_json: bool) -> None:
     """Show the timeline of an accession: every message, query, object, state change and answer, over both protocols."""
-    found: dict[str, Any] | None = ask(config, f"/api/trace/{accession}", {}, lambda tx: status.trace(tx, accession))
+    found: dict[str, Any] | None = ask(config, f"/api/trace/{quote(accession, safe='')}", {}, lambda tx: status.trace(tx, accession))
     if as_json:
         click.echo(json.dumps(found or {"accession": accession, "entries": []}, indent=2))
         return
     if not found or not found["entries"]:
         raise click.ClickException(f"nothing is known of accession {accession} (`broker messages` lists what arrived)")
-    table = _table("at", "what", "kind", "from", "to", "message", "detail")
-    for entry in found["entries"]:
-        message = "" if entry["message_id"] is None else str(entry["message_id"])
-        table.add_row(_at(entry["at"]), entry["what"], entry["kind"], entry["source"], entry["target"], message, entry["detail"])
-    _print(table)
-
-
-def _print(table: Table) -> None:
-    Console(width=None if sys.stdout.isatty() else 240).print(table)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _at(at: float) -> str:
-    return datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    names = ("what", "kind", "source", "target", "message_id", "detail")
+    heads = ("at", "what", "kind", "from", "to", "message", "detail")
+    show(heads, [(clock(entry["at"]), *(entry[name] for name in names)) for entry in found["entries"]])

@@ -293,7 +293,7 @@ def _channels(
         tables=tables,
         layouts=shipped_layouts(),
         destinations=_kinds(session, destinations),
-        site={"name": site.name, "authority": site.authority, "application": site.application},
+        site={"name": site.name, "authority": site.authority, "application": site.application, "timezone": site.timezone},
         mistakes=Mistakes(),
     )
     found = []

@@ -8,7 +8,7 @@ from twisted.python.failure import Failure
 from broker.engine.dicomintake import Dicom
 from broker.engine.hl7intake import Hl7
 from broker.engine.intake import Accepted
-from broker.errors import BrokerError, MessageError
+from broker.errors import BrokerError
 from broker.model import Journaled
 from broker.obs.log import Log
 from broker.store import journal
@@ -22,7 +22,10 @@ class Again:
         self._db, self._hl7, self._dicom, self._log = db, hl7, dicom, log
 
     def route(self, message_id: int) -> Deferred[Accepted]:
-        """Fire with what became of it; fails with LookupError when there is no such message, MessageError when it is not parked."""
+        """Fire with what became of it.
+
+        Fails with LookupError when there is no such message, MessageError when it is not parked, StoreError when its object is gone.
+        """
         return self._db.read("journal.get", journal.get, message_id).addCallback(self._route)
 
     def release(self, exam_id: int | None = None) -> Deferred[None]:
@@ -36,8 +39,6 @@ class Again:
             yield self.route(message_id).addErrback(self._failed)
 
     def _route(self, row: Journaled) -> Deferred[Accepted]:
-        if row.state != "parked":
-            raise MessageError("", f"message {row.id} is not parked but {row.state}")
         return self._hl7.again(row) if row.protocol == "hl7" else self._dicom.again(row)
 
     def _failed(self, failure: Failure) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -24,6 +24,10 @@ LEASE = 30.0  # seconds a node owns a queue without renewing
 # What is answered and not settled is sent once more after a crash, under the same MSH-10.
 SETTLE_SECONDS = 0.005
 SETTLE_MOST = 32
+STORE_PAUSE = 1.0  # seconds before a store that could not be reached is asked again
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +67,15 @@ class Courier:
         self._last_id = 0  # the highest id ever taken into the window
         self._behind = True  # the store may hold rows that the window has not seen
         self._owner = False
+        self._owned_until = 0.0  # wall clock; beyond it another node may have taken the queue over
         self._running = self._fetching = self._in_flight = False
+        self._stale = False  # what is being fetched was asked for before the queue was to be looked at again
+        self._stalled = 0  # units that wait for the store to come back
         self._failures, self._failing_since = 0, 0.0
         self._pause: Any = None  # the delayed call that ends the waiting
         self._settled: list[tuple[int, str]] = []
         self._settling: Any = None  # the delayed call that settles them
-        self._unsettled = 0  # batches on their way into the store
-        self._ended: set[int] = set()  # deliveries that ended since the store was last asked for rows
+        self._open: set[int] = set()  # deliveries that have ended, which the store does not say yet
         self._idle: list[Deferred[None]] = []
         self._parked = metrics.parked.labels(self.name)
         self._delivered = metrics.delivered.labels(self.name)
@@ -103,8 +109,12 @@ class Courier:
         return done.addCallback(lambda _: self._destination.close())
 
     def offer(self, deliveries: Sequence[Delivery]) -> None:
-        """Take deliveries that were just committed, sparing a read when the window is up to date with the store."""
-        if self._behind or self._fetching or not self._owner or len(self._window) + len(deliveries) > WINDOW:
+        """Take deliveries that were just committed, sparing a read when the window is up to date with the store.
+
+        Where other nodes write as well, theirs may stand before these, so the store is always asked.
+        """
+        behind = self._behind or self._fetching or not self._owner or self._db.shared
+        if behind or len(self._window) + len(deliveries) > WINDOW:
             self._behind = True
         else:
             self._window.extend(deliveries)
@@ -122,12 +132,14 @@ class Courier:
         self.poll()
 
     def _forget_waiting(self) -> None:
-        self._last_id, self._behind = 0, True
+        self._last_id, self._behind, self._stale = 0, True, self._fetching
         self._window = deque(list(self._window)[: 1 if self._in_flight else 0])
 
     def _next(self) -> None:
-        if not self._running or self._in_flight or self._pause:
+        if not self._running or self._in_flight or self._pause or self._stalled:
             return
+        if self._window and self._now() >= self._owned_until:
+            self._forget_waiting()
         if self._window:
             self._send(self._window[0])
         elif self._behind and not self._fetching:
@@ -135,22 +147,25 @@ class Courier:
 
     def _fetch(self) -> None:
         self._fetching, self._behind = True, False
-        self._ended = {id for id, _ in self._settled}
         room = WINDOW - len(self._window)
-        self._db.run("delivery.claim", self._claim, self._last_id, room).addCallbacks(self._fetched, self._store_failed, (room,))
+        self._insist("delivery.claim", self._claim, self._last_id, room).addCallbacks(self._fetched, self._gave_up, (room,))
 
-    def _claim(self, tx: Transaction, after: int, room: int) -> list[Delivery] | None:
-        if not outbox.lease(tx, self.name, self._node, self._now(), LEASE):
+    def _claim(self, tx: Transaction, after: int, room: int) -> tuple[float, list[Delivery]] | None:
+        now = self._now()
+        if not outbox.lease(tx, self.name, self._node, now, LEASE):
             return None
-        return outbox.pending(tx, self.name, after, room) if room else []
+        return now + LEASE, outbox.pending(tx, self.name, after, room) if room else []
 
-    def _fetched(self, rows: list[Delivery] | None, room: int) -> None:
-        self._fetching = False
-        self._owner = rows is not None
-        if rows is None:  # another node delivers this queue
+    def _fetched(self, claimed: tuple[float, list[Delivery]] | None, room: int) -> None:
+        stale, self._fetching, self._stale = self._stale, False, False
+        self._owner = claimed is not None
+        if claimed is None:  # another node delivers this queue
             self._forget_waiting()
             return
-        known = self._ended.union(delivery.id for delivery in self._window)
+        self._owned_until, rows = claimed
+        if stale:
+            rows = []
+        known = self._open.union(delivery.id for delivery in self._window)
         self._window.extend(row for row in rows if row.id not in known)
         self._behind = self._behind or len(rows) == room
         if rows:
@@ -167,7 +182,8 @@ class Courier:
         self._seconds.observe(self._clock.seconds() - began)
         self._delivered.inc()
         self._reached()
-        self._ended.add(self._window.popleft().id)
+        self._window.popleft()
+        self._open.add(delivery.id)
         self._settled.append((delivery.id, answer))
         if self._settling is None:
             self._settling = self._clock.callLater(SETTLE_SECONDS, self._settle)
@@ -185,11 +201,12 @@ class Courier:
     def _settle(self) -> None:
         self._settling = None
         settled, self._settled = self._settled, []
-        self._unsettled += 1
-        self._db.run("delivery.settle", outbox.delivered, settled, self._now()).addCallbacks(self._was_settled, self._store_failed)
+        settling = self._insist("delivery.settle", outbox.delivered, settled, self._now())
+        settling.addCallbacks(self._was_settled, self._gave_up, ([id for id, _ in settled],))
 
-    def _was_settled(self, _: None) -> None:
-        self._unsettled -= 1
+    def _was_settled(self, _: None, ids: list[int]) -> None:
+        self._open.difference_update(ids)
+        self._next()
         self._rest()
 
     def _not_taken(self, failure: Failure, delivery: Delivery) -> None:
@@ -205,11 +222,16 @@ class Courier:
         else:
             self._log.failure("delivery failed", failure, delivery_id=delivery.id)
             reason = f"internal error: {type(failure.value).__name__}"
-        self._ended.add(self._window.popleft().id)
+        self._window.popleft()
+        self._open.add(delivery.id)
         self._parked.inc()
         self._log.warning("delivery parked", delivery_id=delivery.id, message_id=delivery.message_id, reason=reason)
-        parking = self._db.run("delivery.park", outbox.park, delivery.id, reason, self._now())
-        parking.addCallbacks(lambda _: self._done(), self._store_failed)
+        parking = self._insist("delivery.park", outbox.park, delivery.id, reason, self._now())
+        parking.addCallbacks(self._was_set_aside, self._gave_up, (delivery.id,))
+
+    def _was_set_aside(self, _: None, id: int) -> None:
+        self._open.discard(id)
+        self._done()
 
     def _overdue(self) -> bool:
         limit = self._policy.park_after
@@ -223,7 +245,7 @@ class Courier:
             self._log.warning("destination does not take deliveries", reason=reason, delivery_id=delivery.id)
         self._failures += 1
         noting = self._db.run("delivery.attempted", outbox.attempted, delivery.id, reason)
-        noting.addErrback(self._store_failed)
+        noting.addErrback(lambda failure: failure.trap(StoreError))  # one attempt less is counted, nothing else
         if self._running:
             self._pause = self._clock.callLater(self._policy.wait(self._failures), self._resume)
         self._done()
@@ -244,13 +266,38 @@ class Courier:
                 waiting.callback(None)
 
     def _is_at_rest(self) -> bool:
-        return not self._in_flight and not self._settled and not self._unsettled
+        return not self._in_flight and not self._open
 
-    def _store_failed(self, failure: Failure) -> None:
-        """Without a store nothing may be sent: what is settled nowhere would be sent twice."""
+    def _insist(self, name: str, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        return Deferred.fromCoroutine(self._insisting(name, fn, *args, **kwargs))
+
+    async def _insisting(self, name: str, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run it in the store, and again until a store that is only out of reach takes it.
+
+        Nothing is sent meanwhile: what is settled nowhere would be sent twice.
+        """
+        stalled = False
+        while True:
+            try:
+                done = await self._db.run(name, fn, *args, **kwargs)
+            except StoreError as error:
+                if not self._running or self._db.failed is not None:
+                    raise
+                if not stalled:
+                    stalled = True
+                    self._stalled += 1
+                    self._log.failure("delivery waits for the store", error)
+                pause: Deferred[None] = Deferred()
+                self._clock.callLater(STORE_PAUSE, pause.callback, None)
+                await pause
+            else:
+                self._stalled -= stalled
+                return done
+
+    def _gave_up(self, failure: Failure) -> None:
+        """The store is gone for good."""
         self._fetching = self._in_flight = self._running = False
-        failure.trap(StoreError)
-        self._log.error("store failed, delivery stopped")
+        self._log.failure("delivery stopped", failure)
         self._settled.clear()
-        self._unsettled = 0
+        self._open.clear()
         self._rest()

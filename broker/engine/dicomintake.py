@@ -17,7 +17,7 @@ from broker.dicom.storerequest import decode_request, encode_request
 from broker.engine import worklist
 from broker.engine.clock import SiteClock
 from broker.engine.intake import Accepted, Intake, Verdict, digest
-from broker.errors import MessageError
+from broker.errors import MessageError, StoreError
 from broker.model import Journaled, Received, Spooled, StoreRequest
 from broker.obs.metrics import Metrics
 from broker.pipeline.header import Header
@@ -76,11 +76,13 @@ class Dicom:
             values = scan(self._spool.path(spooled.name), self._keywords)
         except MessageError as error:
             return _raiser(error)
+        except OSError as error:
+            raise StoreError(f"the object cannot be read from the spool: {type(error).__name__}") from error
         return lambda: Header(values, kind=received.kind, sender=received.sender, uid=spooled.sop_instance)
 
     def _stored(self, accepted: Accepted, caller: Caller, spooled: Spooled) -> int:
-        if accepted.verdict is None:
-            self._spool.remove(spooled.name)  # the same object came before, and is kept under its first name
+        if accepted.verdict is None or accepted.verdict.state == "refused":
+            self._spool.remove(spooled.name)  # the same object came before, and is kept under its first name; or it is the sender's again
         else:
             self._metrics.objects.labels(caller.listener).inc()
             self._metrics.object_bytes.labels(caller.listener).inc(spooled.size)
@@ -138,8 +140,9 @@ def performed_status(verdict: Verdict) -> int:
 
 
 def _same(prior: Journaled, received: Received) -> bytes | None:
-    """The same UID with other content is another version of the object: it is taken in like a new one."""
-    return prior.answer if prior.digest == received.digest and prior.kind == received.kind else None
+    """The same UID with other content is another version of the object, and what was refused may fit by now: both are like new."""
+    repeated = prior.digest == received.digest and prior.kind == received.kind and prior.state != "refused"
+    return prior.answer if repeated else None
 
 
 def _performed(received: Received) -> Header:

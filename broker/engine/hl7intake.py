@@ -49,9 +49,10 @@ class Hl7:
 
     def _unreadable(self, listener: str, peer: str, raw: bytes, error: MessageError) -> Deferred[bytes]:
         received = Received(listener, "hl7", "", "", peer, "", raw, digest(raw))
+        now = self._clock.text()
 
         def answer(message_id: int, verdict: Verdict) -> bytes:
-            return ack.answer_raw(raw, error, now=self._clock.text(), control_id=f"A{message_id}")
+            return ack.answer_raw(raw, error, now=now, control_id=f"A{message_id}")
 
         taking = self._intake.take(received, _raiser(error), answer, repeats=lambda prior, again: None)
         return taking.addCallback(self._counted, listener)

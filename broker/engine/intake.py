@@ -17,8 +17,15 @@ from broker.model import Delivery, Journaled, Outgoing, Received
 from broker.obs.log import Log
 from broker.obs.metrics import Metrics
 from broker.pipeline.context import AnySubject
-from broker.store import journal, outbox
+from broker.pipeline.fields import DICOM_FIELDS, HL7_FIELDS
+from broker.store import audit, journal, outbox
 from broker.store.database import Database, Transaction
+
+# where a message names its accession number, by the standards; a route may know better, but not of one that it could not read
+ACCESSION = {
+    "hl7": HL7_FIELDS["order"]["accession"],
+    "dicom": ("AccessionNumber", *DICOM_FIELDS["performed"]["accession"]),
+}
 
 OTHER = "other"  # the kind of what no channel accepts: a sender must not be able to make labels
 
@@ -80,7 +87,10 @@ class Intake:
         return accepting.addCallback(self._committed, received)
 
     def again(self, message_id: int, row: Journaled, received: Received, read: Callable[[], AnySubject]) -> Deferred[Accepted]:
-        """Route a parked message once more; what it sends is queued as if it had just arrived."""
+        """Route a parked message once more; what it sends is queued as if it had just arrived.
+
+        Fails with MessageError when it is not parked, by then or any more.
+        """
         running = self._db.run("journal.again", self._route_again, message_id, row, received, read, self._clock.text(), self._clock())
         return running.addCallback(self._committed, received)
 
@@ -95,7 +105,7 @@ class Intake:
         at: float,
     ) -> Accepted:
         clash: MessageError | None = None
-        prior = journal.find(tx, received.sender, received.control_id) if received.control_id else None
+        prior = journal.find(tx, received.sender, received.control_id, received.digest) if received.control_id else None
         if prior is not None:
             try:
                 stored = repeats(prior, received)
@@ -114,23 +124,30 @@ class Intake:
     def _route_again(
         self, tx: Transaction, message_id: int, row: Journaled, received: Received, read: Callable[[], AnySubject], now: str, at: float
     ) -> Accepted:
+        if (state := journal.get(tx, message_id).state) != "parked":
+            raise MessageError("", f"message {message_id} is not parked but {state}")
         verdict = self._judge(tx, received, read, message_id, now, at)
+        if accession := verdict.accession or row.accession:
+            audit.note(tx, accession, at, "routed again", row.kind, row.listener, "", message_id, verdict.state)
         journal.settle(tx, message_id, verdict.state, row.answer, verdict.reason, verdict.accession)
         return Accepted(message_id, row.answer, verdict, _enqueue(tx, message_id, verdict.outgoing, at))
 
     def _judge(self, tx: Transaction, received: Received, read: Callable[[], AnySubject], message_id: int, now: str, at: float) -> Verdict:
         """Route the message; when that fails, nothing of it stays but the reason."""
+        subject: AnySubject | None = None
         try:
             with ExitStack() as undo:
                 passage = Passage(tx, lambda: undo.enter_context(tx.savepoint()), self._site, message_id, now, at, received.spooled)
-                routed = self._router.route(received.listener, read(), passage)
+                subject = read()
+                routed = self._router.route(received.listener, subject, passage)
         except StoreError:
             raise
         except MessageError as error:
-            return Verdict("refused" if error.reject else "parked", error, str(error))
+            return Verdict("refused" if error.reject else "parked", error, str(error), _named(received, subject))
         except Exception as error:
             self._log.failure("message failed", error, message_id=message_id, listener=received.listener)
-            return Verdict("parked", MessageError("", "internal error", 207), f"internal error: {type(error).__name__}")
+            why = f"internal error: {type(error).__name__}"
+            return Verdict("parked", MessageError("", "internal error", 207), why, _named(received, subject))
         if routed is None:
             return self._no_channel(received.listener)
         resolved = tuple(event.exam_id for event in passage.events if event.name == "unmatched.resolved" and event.exam_id is not None)
@@ -178,6 +195,13 @@ class Intake:
 def digest(content: bytes) -> str:
     """Return what tells a retransmission from another message under the same id."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _named(received: Received, subject: AnySubject | None) -> str:
+    """Return the accession number that a message names which could not be routed, so that it stands on that timeline; "" without one."""
+    if subject is None:
+        return ""
+    return next((text for path in ACCESSION[received.protocol] if (text := subject.get(path))), "")
 
 
 def _verdict(routed: Routed, resolved: tuple[int, ...]) -> Verdict:

@@ -15,6 +15,7 @@ from broker.engine.couriers import Couriers
 from broker.obs.metrics import Metrics
 from broker.obs.status import (
     ChannelStatus,
+    DeliveryItem,
     DestinationStatus,
     ExamItem,
     ListenerStatus,
@@ -87,6 +88,10 @@ class Status:
         """Fire with the messages of the journal that match, newest first."""
         return self._db.read("status.messages", messages, filters)
 
+    def deliveries(self, message_id: int) -> Deferred[list[DeliveryItem]]:
+        """Fire with the deliveries of a message."""
+        return self._db.read("status.deliveries", deliveries, message_id)
+
     def again(self, message_id: int) -> Deferred[str]:
         """Route a parked message once more and fire with its state; fails with LookupError or MessageError."""
         return self._again.route(message_id).addCallback(lambda accepted: accepted.verdict.state if accepted.verdict else "")
@@ -96,8 +101,10 @@ class Status:
         return self._db.run("outbox.resend", outbox.resend, delivery_id, self._clock()).addCallback(self._couriers.rescan)
 
     async def ready(self) -> Readiness:
-        """Return whether the store is open and every listener bound."""
-        return Readiness(self._db.failed is None, {part.name: bound for part, bound in self._listeners()}, self.draining)
+        """Return whether the store answers and every listener is bound."""
+        return Readiness(
+            self._db.failed is None and self._db.reached, {part.name: bound for part, bound in self._listeners()}, self.draining
+        )
 
     def refresh(self) -> Deferred[None]:
         """Bring the gauges that mirror the store up to date."""
@@ -189,6 +196,17 @@ def messages(tx: Transaction, filters: MessageFilter) -> list[MessageItem]:
             answer_code(row.answer), row.accession, row.reason,
         )
         for row in rows
+    ]  # fmt: skip
+
+
+def deliveries(tx: Transaction, message_id: int) -> list[DeliveryItem]:
+    """Return the deliveries of a message, in the order in which they were queued."""
+    return [
+        DeliveryItem(
+            row.id, row.message_id, row.destination, row.channel, row.kind, row.control_id, row.state, row.attempts, row.queued_at,
+            row.settled_at, row.answer, row.reason,
+        )
+        for row in outbox.of_message(tx, message_id)
     ]  # fmt: skip
 
 

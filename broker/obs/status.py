@@ -149,6 +149,24 @@ class MessageItem:
 
 
 @dataclass(frozen=True, slots=True)
+class DeliveryItem:
+    """One delivery without its payload."""
+
+    id: int
+    message_id: int
+    destination: str
+    channel: str
+    kind: str
+    control_id: str
+    state: str  # waiting, delivered, parked
+    attempts: int
+    queued_at: float  # seconds since the epoch
+    settled_at: float | None
+    answer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Readiness:
     """Whether the broker can take what is sent to it, and what is missing."""
 

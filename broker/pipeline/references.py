@@ -18,7 +18,7 @@ from broker.hl7.delimiters import STANDARD
 from broker.pipeline.shape import Mistakes, did_you_mean
 from broker.pipeline.tables import Table
 from broker.ris.entities import Charge, Composite, Exam, Order, Patient, Report, Step
-from broker.ris.names import dicom_sex, patient_to_pn
+from broker.ris.names import dicom_date, dicom_sex, patient_to_pn
 
 Scope = Mapping[str, Any]  # the view of an event, and `site`, `now`, `control_id`; `step` inside a repetition
 Value = str | tuple[str, ...]
@@ -74,9 +74,19 @@ def _entity_identifier(number: str, authority: str) -> Callable[[Scope], Composi
 def _diagnoses(root: str) -> Callable[[Scope], Composite]:
     def diagnoses(scope: Scope) -> Composite:
         record = scope.get(root)
-        return Composite("~".join(f"{escape(code)}^^I10" for code in record.diagnoses)) if record else Composite()
+        return Composite("~".join(f"{escape(code)}^^{_coding_system(code)}" for code in record.diagnoses)) if record else Composite()
 
     return diagnoses
+
+
+def _coding_system(code: str) -> str:
+    """HL7 table 0396: a code that begins with a digit is none of ICD-10."""
+    return "I9C" if code[:1].isdigit() else "I10"
+
+
+def _priority_code(scope: Scope) -> str:
+    priority = scope["exam"].priority if scope.get("exam") else ""
+    return _PRIORITY.get(priority, priority)
 
 
 def _result_status(scope: Scope) -> str:
@@ -90,6 +100,7 @@ def _author(scope: Scope) -> Composite:
     return Composite(first.partition("^")[0].replace("&", "^") if "&" in first.partition("^")[0] else first)
 
 
+_PRIORITY = {"STAT": "S", "ASAP": "A", "ROUTINE": "R"}  # HL7 table 0485
 _RESULT_STATUS = {"preliminary": "P", "final": "F", "corrected": "C", "cancelled": "X"}  # HL7 table 0123
 
 DERIVED: dict[str, tuple[str, Callable[[Scope], Value]]] = {
@@ -100,13 +111,15 @@ DERIVED: dict[str, tuple[str, Callable[[Scope], Value]]] = {
     "patient.name": ("the name as HL7 writes it (XPN)", _name),
     "patient.person_name": ("the name as DICOM writes it (PN)", _of_patient(patient_to_pn)),
     "patient.dicom_sex": ("the sex as DICOM writes it", _of_patient(lambda patient: dicom_sex(patient.sex))),
+    "patient.dicom_birth_date": ("the date of birth as DICOM writes it (DA)", _of_patient(lambda patient: dicom_date(patient.birth_date))),
     "order.placer": ("the placer order number with its authority (EI)", _entity_identifier("placer_number", "placer_authority")),
     "order.filler": ("the filler order number with its authority (EI)", _entity_identifier("filler_number", "filler_authority")),
-    "order.icd10": ("the diagnoses as coded elements (CE, I10)", _diagnoses("order")),
-    "report.icd10": ("the diagnoses as coded elements (CE, I10)", _diagnoses("report")),
+    "order.icd10": ("the diagnoses as coded elements (CE, I10 or I9C)", _diagnoses("order")),
+    "exam.priority_code": ("the priority as HL7 table 0485 has it: S, A or R", _priority_code),
+    "report.icd10": ("the diagnoses as coded elements (CE, I10 or I9C)", _diagnoses("report")),
     "report.result_status": ("its status as HL7 table 0123 has it: P, F, C or X", _result_status),
     "report.radiologist": ("who signed it, as an XCN", _author),
-    "charge.icd10": ("the diagnoses as coded elements (CE, I10)", _diagnoses("charge")),
+    "charge.icd10": ("the diagnoses as coded elements (CE, I10 or I9C)", _diagnoses("charge")),
 }
 
 

@@ -114,6 +114,6 @@ def patient_attributes(records: Records, patient_id: int) -> dict[str, str]:
         "PatientName": names.patient_to_pn(patient),
         "PatientID": identifiers[0].value if identifiers else "",
         "IssuerOfPatientID": identifiers[0].authority if identifiers else "",
-        "PatientBirthDate": patient.birth_date if len(patient.birth_date) == 8 else "",
+        "PatientBirthDate": names.dicom_date(patient.birth_date),
         "PatientSex": names.dicom_sex(patient.sex),
     }

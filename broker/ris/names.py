@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 
+from broker.ris import times
 from broker.ris.entities import Composite, Patient
 
 _ESCAPES = {"F": "|", "S": "^", "T": "&", "R": "~", "E": "\\"}
 _ESCAPE = re.compile(r"\\([^\\]*)\\")
 _UNFIT = re.compile(r"[\\^=\x00-\x1f]+")  # delimiters of PN, and control characters
+_UNFIT_TEXT = re.compile(r"[\\\x00-\x1f\x7f]+")  # the backslash separates values
+LO, PN = 64, 64  # most characters of a value (PS3.5 table 6.2-1), of PN in one component group
+_PRIORITY = {"ASAP": "HIGH"}  # the broker's priorities where (0040,1003) has another term
 _SEX = {"M": "M", "F": "F", "O": "O", "A": "O"}  # HL7 table 0001 -> (0010,0040); every other code is not known to DICOM
 
 
@@ -29,7 +33,22 @@ def unescape(text: str) -> str:
 def pn(family: str, given: str = "", middle: str = "", prefix: str = "", suffix: str = "") -> str:
     """Return a DICOM person name; what PN cannot hold becomes a blank."""
     parts = (_UNFIT.sub(" ", part).strip() for part in (family, given, middle, prefix, suffix))
-    return "^".join(parts).rstrip("^")
+    return "^".join(parts)[:PN].rstrip("^ ")
+
+
+def fitted(text: str, most: int = LO) -> str:
+    """Return a description as DICOM can hold it: one line, cut after so many characters."""
+    return _UNFIT_TEXT.sub(" ", text).strip()[:most].rstrip()
+
+
+def dicom_date(text: str) -> str:
+    """Return a date as DA, "" when it is not a whole one: HL7 also knows a year, or a year and month."""
+    return text if len(text) == 8 and text.isascii() and text.isdigit() and times.read(text) else ""
+
+
+def dicom_priority(priority: str) -> str:
+    """Return Requested Procedure Priority (0040,1003)."""
+    return _PRIORITY.get(priority, priority)
 
 
 def patient_to_pn(patient: Patient) -> str:

@@ -47,18 +47,28 @@ def find(records: Records, identifiers: Iterable[Identifier], context: RisContex
 
 
 def merge(records: Records, request: MergePatients, context: RisContext) -> list[Event]:
-    """Make the retired patients one with the survivor; raises MessageError when a patient would be merged into itself."""
-    retired = _named(request.retired, context)
-    if not retired:
+    """Make the retired patients one with the survivor; raises MessageError when a patient would be merged into itself.
+
+    What the message names among the survivor's identifiers stays in use, also when the retired patient brings it along.
+    """
+    kept = _named(request.survivor.identifiers, context)
+    named = _named(request.retired, context)
+    if not named:
         raise MessageError("MRG-1", "no retired patient identifier", 101)
-    if {_key(identifier) for identifier in retired} & {_key(identifier) for identifier in _named(request.survivor.identifiers, context)}:
+    retired = [one for one in named if _key(one) not in {_key(other) for other in kept}]
+    if not retired:
         raise _into_itself()
-    survivor, events = register(records, request.survivor, context)
     known = _known(records, retired)
-    if any(row.patient_id == survivor.id and row.merged_from is None for row in known.values()):
+    ending = {row.patient_id for row in known.values() if row.merged_from is None}
+    brought = [key for key, row in _known(records, kept).items() if row.patient_id in ending]
+    own = tuple(identifier for identifier in kept if _key(identifier) not in brought)
+    if kept and not own:
         raise _into_itself()
+    survivor, events = register(records, replace(request.survivor, identifiers=own), context)
     for patient_id in sorted({row.patient_id for row in known.values()} - {survivor.id}):
         _absorb(records, records.get(Patient, patient_id), survivor)
+    for value, authority in brought:
+        _use_again(records, value, authority)
     unknown = [identifier for identifier in retired if _key(identifier) not in known]
     for identifier in unknown:  # its record may still come; then it is this patient's
         records.add(_row(identifier, survivor, merged_from=survivor.id))
@@ -160,6 +170,13 @@ def _absorb(records: Records, retired: Patient, survivor: Patient) -> None:
     for exam in records.find(Exam, patient_id=retired.id):
         records.update(replace(exam, patient_id=survivor.id))
     records.update(replace(retired, merged_into=survivor.id))
+
+
+def _use_again(records: Records, value: str, authority: str) -> None:
+    """Take an identifier that came with a retired patient into use."""
+    row = records.one(PatientIdentifier, value=value, authority=authority)
+    if row is not None:
+        records.update(replace(row, merged_from=None))
 
 
 def _into_itself() -> MessageError:

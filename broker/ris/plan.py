@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from broker.errors import MessageError
@@ -14,7 +15,9 @@ from broker.ris.records import Records
 from broker.ris.states import EXAM, NEW, STEP, allows, next_state
 
 ACCESSION = "OBR-18"  # where a sender names the accession number (IPC-1 in an OMI)
+STUDY = "ZDS-1"  # where it names the study (IPC-3 in an OMI)
 _LONGEST = 16  # characters of a DICOM SH
+_UID = re.compile(r"(?=.{1,64}\Z)[0-9]+(\.[0-9]+)+")
 _WAITING = frozenset({"scheduled", "arrived"})  # steps whose slot may still be moved
 
 
@@ -32,10 +35,10 @@ def accession(records: Records, request: PlaceOrder, context: RisContext) -> str
 
 def exam(records: Records, order: Order, procedure: Procedure, request: PlaceOrder, accession: str, context: RisContext) -> Exam:
     """Add the exam of a new order with its steps in their slot; raises MessageError when the study belongs to another patient."""
-    study = text(request.study_uid)
+    study = _study(request)
     shared = records.one(Exam, study_uid=study) if study else None
     if shared is not None and shared.patient_id != order.patient_id:
-        raise MessageError("ZDS-1", "the study belongs to another patient", 205)
+        raise MessageError(STUDY, "the study belongs to another patient", 205)
     planned = _planned(procedure)
     minutes = max(procedure.duration, len(planned))
     slot = _slot(records, procedure.modality, minutes, order, request.station, context)
@@ -44,7 +47,7 @@ def exam(records: Records, order: Order, procedure: Procedure, request: PlaceOrd
             order_id=order.id,
             patient_id=order.patient_id,
             accession=accession,
-            requested_procedure_id=text(request.requested_procedure_id) or _number(records, "requested_procedure", context),
+            requested_procedure_id=_procedure_id(request) or _number(records, "requested_procedure", context),
             study_uid=study or context.new_uid(),
             procedure_code=procedure.code,
             procedure_name=procedure.name,
@@ -110,7 +113,7 @@ def check_names(exam: Exam, request: PlaceOrder) -> None:
     if request.accession not in ("", NULL, exam.accession):
         raise MessageError(ACCESSION, "names another exam than the order's", 204)
     if request.study_uid not in ("", NULL, exam.study_uid):
-        raise MessageError("ZDS-1", "names another study than the order's", 204)
+        raise MessageError(STUDY, "names another study than the order's", 204)
 
 
 def _fresh_accession(records: Records, context: RisContext) -> str:
@@ -120,6 +123,20 @@ def _fresh_accession(records: Records, context: RisContext) -> str:
             raise MessageError(ACCESSION, f"accession_format gives more than {_LONGEST} characters", 207)
         if records.one(Exam, accession=made) is None:  # a sender may have used it on its own
             return made
+
+
+def _study(request: PlaceOrder) -> str:
+    study = text(request.study_uid.strip())
+    if study and not _UID.fullmatch(study):
+        raise MessageError(STUDY, "a Study Instance UID has digits and dots, at most 64", 102)
+    return study
+
+
+def _procedure_id(request: PlaceOrder) -> str:
+    asked = text(request.requested_procedure_id.strip())
+    if len(asked) > _LONGEST:
+        raise MessageError("OBR-19", f"a requested procedure id has at most {_LONGEST} characters", 102)
+    return asked
 
 
 def _number(records: Records, sequence: str, context: RisContext) -> str:

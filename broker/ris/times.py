@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 
 _TIME = re.compile(r"(\d{4})(\d\d)(\d\d)(?:(\d\d)(\d\d)?)?", re.ASCII)
+
+_ZONED = re.compile(r"(\d{10}|\d{12}|\d{14})(\.\d{1,4})?([+-]\d{4})", re.ASCII)
 
 
 def read(text: str) -> datetime | None:
@@ -17,6 +19,20 @@ def read(text: str) -> datetime | None:
         return datetime(*(int(part or 0) for part in match.groups()))  # type: ignore[arg-type]
     except ValueError:
         return None
+
+
+def localized(text: str, zone: tzinfo) -> str:
+    """Return an HL7 timestamp that names its offset from UTC as the time of that zone; any other text as it is."""
+    match = _ZONED.fullmatch(text)
+    if match is None:
+        return text
+    digits, fraction, offset = match.groups()
+    form = "%Y%m%d%H%M%S"[: len(digits) - 2]
+    try:
+        local = datetime.strptime(digits + offset, form + "%z").astimezone(zone)
+    except (ValueError, OverflowError):
+        return text
+    return local.strftime(form) + (fraction or "")
 
 
 def write(time: datetime) -> str:

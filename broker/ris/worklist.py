@@ -9,6 +9,7 @@ from functools import cache, lru_cache
 
 from broker.ris import images, names, patients
 from broker.ris.entities import Exam, Order, Patient, PatientIdentifier, Step
+from broker.ris.names import fitted
 from broker.ris.records import Records
 
 _WAITING = ("scheduled", "arrived")
@@ -102,8 +103,12 @@ def query(records: Records, wanted: WorklistQuery) -> list[WorklistEntry]:
 
 
 def attributes(records: Records, entry: WorklistEntry) -> dict[str, str]:
-    """Return the entry by DICOM keyword, the step's dotted into ScheduledProcedureStepSequence; codes by their own sequences."""
+    """Return the entry by DICOM keyword, the step's dotted into ScheduledProcedureStepSequence; codes by their own sequences.
+
+    Descriptions are cut to what their VR holds, identifiers and codes are not: those would become others.
+    """
     step, exam, order = entry.step, entry.exam, entry.order
+    procedure, protocol = fitted(exam.procedure_name), fitted(step.protocol_name)
     scheduled = {
         "ScheduledStationAETitle": step.station,
         "ScheduledStationName": step.station,
@@ -112,30 +117,33 @@ def attributes(records: Records, entry: WorklistEntry) -> dict[str, str]:
         "ScheduledProcedureStepStartTime": step.start[8:].ljust(6, "0"),
         "Modality": step.modality,
         "ScheduledPerformingPhysicianName": "",
-        "ScheduledProcedureStepDescription": step.protocol_name,
+        "ScheduledProcedureStepDescription": protocol,
         "ScheduledProcedureStepID": step.sps_id,
         "ScheduledProcedureStepStatus": step.status.upper(),
-        "ScheduledProtocolCodeSequence.CodeValue": step.protocol_code,
-        "ScheduledProtocolCodeSequence.CodeMeaning": step.protocol_name,
+        **_code("ScheduledProtocolCodeSequence", step.protocol_code, protocol),
     }
     known = {
         **images.patient_attributes(records, entry.patient.id),
         "AccessionNumber": exam.accession,
         "StudyInstanceUID": exam.study_uid,
         "RequestedProcedureID": exam.requested_procedure_id,
-        "RequestedProcedureDescription": exam.procedure_name,
-        "RequestedProcedurePriority": exam.priority,
-        "RequestedProcedureCodeSequence.CodeValue": exam.procedure_code,
-        "RequestedProcedureCodeSequence.CodeMeaning": exam.procedure_name,
+        "RequestedProcedureDescription": procedure,
+        "RequestedProcedurePriority": names.dicom_priority(exam.priority),
+        **_code("RequestedProcedureCodeSequence", exam.procedure_code, procedure),
         "ReferringPhysicianName": names.xcn_to_pn(order.provider),
         "RequestingPhysician": names.xcn_to_pn(order.provider),
-        "ReasonForTheRequestedProcedure": order.reason,
+        "ReasonForTheRequestedProcedure": fitted(order.reason),
         "PlacerOrderNumberImagingServiceRequest": order.placer_number,
         "FillerOrderNumberImagingServiceRequest": order.filler_number,
         "AdmissionID": names.component(order.visit, 1),
-        "CurrentPatientLocation": names.component(order.location, 1),
+        "CurrentPatientLocation": fitted(names.component(order.location, 1)),
     }
     return known | {f"ScheduledProcedureStepSequence.{keyword}": value for keyword, value in scheduled.items()}
+
+
+def _code(sequence: str, value: str, meaning: str) -> dict[str, str]:
+    """Return the item of a code sequence; "L" is the designator of codes that are the site's own (PS3.3 8.2)."""
+    return {f"{sequence}.CodeValue": value, f"{sequence}.CodingSchemeDesignator": "L" if value else "", f"{sequence}.CodeMeaning": meaning}
 
 
 def matches(pattern: str, value: str) -> bool:

@@ -65,7 +65,13 @@ class Database:
         self._busy = False
         self._closing: list[Deferred[None]] = []
         self._closed = False
-        self.failed: StoreError | None = None
+        self.failed: StoreError | None = None  # for good
+        self.reached = True  # whether the last batch came through
+
+    @property
+    def shared(self) -> bool:
+        """Whether other nodes may write to this store too."""
+        return self._engine.shared
 
     def run(self, name: str, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         """Fire with what `fn(tx, *args)` returned, once it is durable.
@@ -144,6 +150,7 @@ class Database:
 
     def _finish(self, batch: list[_Unit], outcome: _Outcome) -> None:
         self._busy = False
+        self.reached = outcome.error is None
         if outcome.error is not None:
             lost = outcome.error
             if outcome.fatal and self.failed is None:

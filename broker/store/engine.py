@@ -59,6 +59,8 @@ class Engine(Protocol):
     All of these but `perform` run wherever `perform` runs the job; `TransactionLost` from any of them ends the batch.
     """
 
+    shared: bool  # whether other nodes may write to it too
+
     def perform(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Run the job where this engine works and hand its result to `done` on the reactor's thread."""
 

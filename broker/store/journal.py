@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection
 
 from broker.model import Journaled, Received
@@ -63,9 +64,10 @@ def insert(
     return id
 
 
-def find(tx: Transaction, sender: str, control_id: str) -> Journaled | None:
-    """Return the latest message of this sender under this id, or None."""
-    row = tx.one(f"select {_COLUMNS} from message where sender = ? and control_id = ? order by id desc limit 1", (sender, control_id))
+def find(tx: Transaction, sender: str, control_id: str, digest: str = "") -> Journaled | None:
+    """Return the latest message of this sender under this id, or None; one with that very content before any other."""
+    latest = "order by case when digest = ? then 0 else 1 end, id desc limit 1"
+    row = tx.one(f"select {_COLUMNS} from message where sender = ? and control_id = ? {latest}", (sender, control_id, digest))
     return Journaled(*row) if row else None
 
 
@@ -156,6 +158,14 @@ def counts(tx: Transaction, since: float) -> dict[tuple[str, str, str], int]:
         (since,),
     )
     return {(row[0], row[1], row[2]): row[3] for row in rows}
+
+
+def identity(tx: Transaction) -> str:
+    """Return what tells this store from every other one; made when it is first asked for."""
+    made = "insert into number_sequence (name, value) values ('store', ?) on conflict (name) do nothing"
+    tx.execute(made, (secrets.randbits(62),))
+    row = tx.one("select value from number_sequence where name = 'store'")
+    return f"{row[0]:016x}" if row else ""
 
 
 def spooled(tx: Transaction, day: str = "") -> Collection[str]:

@@ -144,6 +144,8 @@ class PostgresTransaction:
 class PostgresEngine:
     """An `Engine` with one connection and one thread; a lost connection is opened again for the next batch."""
 
+    shared = True
+
     def __init__(self, address: str, call_from_thread: Callable[..., object], *, read_only: bool = False) -> None:
         self._address = address
         self._call_from_thread = call_from_thread

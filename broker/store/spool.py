@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
 import time
 import uuid
 from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +21,7 @@ from broker.errors import StoreError
 
 NAME = re.compile(r"\d{8}/[0-9a-f]{32}\.dcm")
 PART = ".part"
+OWNER = "owner"  # the file that is locked while a broker uses the folder, and names the store its objects belong to
 MOST_PIECES = 1024  # of one writev: IOV_MAX
 CHUNK = 1 << 20  # bytes read at once for the digest
 HOPS = 2  # thread calls at one moment; the next ones take along all that waits
@@ -78,7 +81,8 @@ class SpoolFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-            self._spool.path(self.name, part=True).unlink(missing_ok=True)
+            with suppress(OSError):  # of a disk that takes nothing more; the next start sweeps it
+                self._spool.path(self.name, part=True).unlink(missing_ok=True)
 
 
 class Spool:
@@ -91,7 +95,39 @@ class Spool:
         self._waiting: list[_Waiting] = []
         self._hops = 0
         self._made: set[str] = set()  # day folders that are known to be durable
-        self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock: int | None = None
+        try:
+            self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _sync_folder(self._path.parent)
+        except OSError as error:
+            raise StoreError(f"{self._path}: {error.strerror}") from error
+
+    def claim(self, store: str) -> bool:
+        """Keep other processes out, and return whether the objects here are those of this store, by its identity.
+
+        An empty folder becomes the store's. In one that another store has filled, what this one does not name may still be owed to
+        somebody. Raises StoreError when another broker uses the folder.
+        """
+        try:
+            self._lock = os.open(self._path / OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            owner = os.pread(self._lock, 64, 0).decode("ascii", "replace")
+            if not owner and next(self.names(), None) is None:
+                os.pwrite(self._lock, store.encode(), 0)
+                os.fsync(self._lock)
+                _sync_folder(self._path)
+                owner = store
+        except BlockingIOError as error:
+            raise StoreError(f"{self._path}: another broker is using this folder; give this one its own data folder") from error
+        except OSError as error:
+            raise StoreError(f"{self._path}: {error.strerror}") from error
+        return owner == store
+
+    def release(self) -> None:
+        """Let the next process in."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
 
     def begin(self) -> SpoolFile:
         """Open a new object; raises StoreError."""
@@ -122,8 +158,10 @@ class Spool:
         return self._path / (name + PART if part else name)
 
     def remove(self, name: str) -> None:
-        """Remove a finished object; one that is gone already is no error."""
-        self.path(name).unlink(missing_ok=True)
+        """Remove a finished object; one that is gone already is no error, and one that cannot go is left to the next sweep."""
+        path = self.path(name)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
     def days(self) -> list[str]:
         """Return the day folders, oldest first."""
@@ -136,8 +174,8 @@ class Spool:
                 if NAME.fullmatch(name := f"{folder}/{entry.name}"):
                     yield name
 
-    def sweep(self, used: Container[str], day: str = "") -> int:
-        """Remove what a crash has left: unfinished files, and finished ones that are not `used`; return how many.
+    def sweep(self, used: Container[str] | None, day: str = "") -> int:
+        """Remove what a crash has left: unfinished files, and finished ones that are not `used` (None: all are); return how many.
 
         To be called before anything is received, for it takes every unfinished file for a leftover.
         """
@@ -145,9 +183,11 @@ class Spool:
         for folder in self._folders(day):
             for entry in list(os.scandir(self._path / folder)):
                 name = f"{folder}/{entry.name}"
-                if (name.endswith(PART) and NAME.fullmatch(name.removesuffix(PART))) or (NAME.fullmatch(name) and name not in used):
-                    os.unlink(entry.path)
-                    swept += 1
+                unfinished = name.endswith(PART) and NAME.fullmatch(name.removesuffix(PART))
+                if unfinished or (used is not None and NAME.fullmatch(name) and name not in used):
+                    with suppress(OSError):  # on a disk that takes nothing more; objects are refused there, messages are not
+                        os.unlink(entry.path)
+                        swept += 1
         return swept
 
     def free_bytes(self) -> int:
@@ -158,10 +198,8 @@ class Spool:
         return [folder for folder in self.days() if day in ("", folder)]
 
     def _make(self, day: str) -> None:
-        folder = self._path / day
-        if not folder.is_dir():
-            folder.mkdir(mode=0o700)
-            _sync_folder(self._path)
+        (self._path / day).mkdir(mode=0o700, exist_ok=True)
+        _sync_folder(self._path)  # also when it was there: a crash may have come between
         self._made.add(day)
 
     def _finish(self, waiting: _Waiting) -> Deferred[Finished]:
@@ -193,7 +231,8 @@ def _settle(root: Path, batch: list[_Waiting]) -> list[Finished | OSError]:
         try:
             results.append(_file(root, waiting))
         except OSError as error:
-            (root / (waiting.name + PART)).unlink(missing_ok=True)
+            with suppress(OSError):
+                (root / (waiting.name + PART)).unlink(missing_ok=True)
             results.append(error)
         finally:
             os.close(waiting.descriptor)

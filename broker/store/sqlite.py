@@ -138,6 +138,8 @@ class SqliteTransaction:
 class SqliteEngine:
     """An `Engine` that works on the thread that calls it."""
 
+    shared = False
+
     def __init__(self, db: sqlite3.Connection, lock: int | None) -> None:
         self._db = db
         self._lock = lock  # the descriptor that keeps other processes out

@@ -9,8 +9,9 @@ from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from broker.errors import MessageError
+from broker.errors import MessageError, StoreError
 from broker.obs.status import MessageFilter, Readiness
+from broker.store.journal import STATES
 from broker.web.http import Answer, Asked, BadRequest
 from broker.web.status import Status
 
@@ -40,6 +41,11 @@ class Api:
         found = await self._status.messages(message_filter(asked.query))
         return _answer({"messages": [asdict(item) for item in found]})
 
+    async def deliveries(self, asked: Asked) -> Answer:
+        """Answer with the deliveries of the message in the path."""
+        found = await self._status.deliveries(_number(asked.rest))
+        return _answer({"deliveries": [asdict(item) for item in found]})
+
     async def again(self, asked: Asked) -> Answer:
         """Route the parked message of the path once more, and answer with what became of it."""
         return await _done(asked.rest, self._status.again, "state")
@@ -54,16 +60,23 @@ class Api:
         return _answer({"ready": readiness.ready, "missing": missing(readiness)}, 200 if readiness.ready else 503)
 
 
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise BadRequest("the number of a message or delivery is needed here")
+    return int(text)
+
+
 async def _done(number: str, act: Callable[[int], Awaitable[str]], name: str) -> Answer:
     """Answer with the result of an action on a numbered thing, 404 when there is none, 409 when it is in no state for it."""
-    if not (number.isascii() and number.isdigit() and len(number) < 19):
-        raise BadRequest("the number of a message or delivery is needed here")
+    id = _number(number)
     try:
-        return _answer({"id": int(number), name: await act(int(number))})
+        return _answer({"id": id, name: await act(id)})
     except LookupError:
         return _answer({"error": f"there is no {number} that can be taken up again"}, 404)
     except MessageError as error:
         return _answer({"error": str(error)}, 409)
+    except StoreError as error:
+        return _answer({"error": str(error)}, 503)
 
 
 def missing(readiness: Readiness) -> list[str]:
@@ -79,6 +92,8 @@ def message_filter(query: Mapping[str, str]) -> MessageFilter:
     if unknown := sorted(set(query) - set(_FILTERS)):
         raise BadRequest(f"{json.dumps(unknown[0])} is no filter; there are {', '.join(_FILTERS)}")
     texts = {name: query.get(name, "").strip() for name in _FILTERS}
+    if texts["state"] and texts["state"] not in STATES:
+        raise BadRequest(f"there is no such state; there are {', '.join(STATES)}")
     return MessageFilter(
         listener=texts["listener"],
         kind=texts["kind"],

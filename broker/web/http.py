@@ -85,7 +85,8 @@ class Pages(Resource):
         """Begin the answer; it is finished when the page's awaitable has fired."""
         answer = Deferred.fromCoroutine(self._answer(request))
         gone = request.notifyFinish()
-        gone.addErrback(lambda _: answer.cancel())
+        # what was only asked for is not worth going on with; what was begun is brought to its end
+        gone.addErrback(lambda _: None if request.method == b"POST" else answer.cancel())
         answer.addCallbacks(lambda a: _write(request, a), self._failed, callbackArgs=(), errbackArgs=(request,))
         answer.addErrback(lambda failure: self._log.failure("web answer failed", failure))
         return NOT_DONE_YET

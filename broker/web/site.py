@@ -42,6 +42,7 @@ def pages(status: Status, metrics: Metrics, refresh: Refresh, log: Log) -> dict[
         "/api/status": api.status,
         "/api/trace/": api.trace,
         "/api/messages": api.messages,
+        "/api/deliveries/": api.deliveries,
         "/metrics": _Exposition(metrics, refresh, log),
         "/healthz": _alive,
         "/readyz": api.ready,

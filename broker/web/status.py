@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Protocol
 
-from broker.obs.status import MessageFilter, MessageItem, Overview, Readiness, Trace
+from broker.obs.status import DeliveryItem, MessageFilter, MessageItem, Overview, Readiness, Trace
 
 
 class Status(Protocol):
@@ -19,6 +19,9 @@ class Status(Protocol):
 
     def messages(self, filters: MessageFilter) -> Awaitable[list[MessageItem]]:
         """Return the journal's messages that match, newest first."""
+
+    def deliveries(self, message_id: int) -> Awaitable[list[DeliveryItem]]:
+        """Return the deliveries of a message, in the order in which they were queued."""
 
     def again(self, message_id: int) -> Awaitable[str]:
         """Route a parked message once more and return its state; raises LookupError or MessageError."""

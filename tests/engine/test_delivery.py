@@ -15,6 +15,7 @@ from broker.obs.log import Log
 from broker.obs.metrics import Metrics
 from broker.store import journal, outbox
 from broker.store.database import Database, Transaction, open_database
+from broker.store.engine import TransactionLost
 
 
 class Peer:
@@ -242,3 +243,124 @@ def test_stopping_waits_for_the_delivery_under_way_and_settles_it(house: House) 
     assert stopped == [None]
     assert house.peer.closed
     assert house.states() == ["delivered", "waiting"]
+
+
+class Outage:
+    """Keeps the store out of reach until it is over, as a PostgreSQL that is being restarted does."""
+
+    def __init__(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begin, self.engine, self.monkeypatch = house.db._engine.begin, house.db._engine, monkeypatch
+
+        def begin(write: bool) -> Transaction:
+            raise TransactionLost("no connection", fatal=False)
+
+        monkeypatch.setattr(self.engine, "begin", begin)
+
+    def end(self) -> None:
+        self.monkeypatch.setattr(self.engine, "begin", self.begin)
+
+
+def test_a_store_out_of_reach_holds_the_queue_and_what_was_answered_is_not_sent_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [d.id for d in house.enqueue(3)]
+    courier = house.courier()
+    courier.start()
+    house.settle()
+    outage = Outage(house, monkeypatch)
+    house.peer.answer()
+    house.settle()
+    house.peer.answer()  # the second went out before the first could not be settled
+    house.settle()
+    house.clock.pump([1.0] * 5)
+    assert house.peer.sent == ids[:2]
+    outage.end()
+    house.clock.pump([1.0] * 2)
+    house.settle()
+    assert house.peer.sent == ids
+    house.peer.answer()
+    house.settle()
+    assert house.states() == ["delivered"] * 3
+
+
+def test_a_queue_that_could_not_be_read_is_read_when_the_store_is_back(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [d.id for d in house.enqueue(1)]
+    outage = Outage(house, monkeypatch)
+    house.courier().start()
+    house.clock.pump([1.0] * 3)
+    outage.end()
+    house.clock.pump([1.0] * 2)
+    assert house.peer.sent == ids
+
+
+def test_a_refusal_that_could_not_be_written_down_holds_the_queue_until_it_is(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [d.id for d in house.enqueue(2)]
+    house.courier().start()
+    house.settle()
+    outage = Outage(house, monkeypatch)
+    house.peer.answer(Refused("AE"))
+    house.clock.pump([1.0] * 3)
+    assert house.peer.sent == ids[:1]
+    outage.end()
+    house.clock.pump([1.0] * 2)
+    assert house.peer.sent == ids
+    assert house.states() == ["parked", "waiting"]
+
+
+def test_stopping_while_the_store_is_out_of_reach_ends(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.enqueue(1)
+    courier = house.courier()
+    courier.start()
+    house.settle()
+    outage = Outage(house, monkeypatch)
+    house.peer.answer()
+    house.settle()
+    stopped: list[object] = []
+    courier.stop().addCallback(stopped.append)
+    house.clock.pump([1.0] * 2)
+    assert stopped == [None]
+    outage.end()
+    assert house.states() == ["waiting"]
+
+
+def test_what_a_person_sends_again_while_the_queue_is_being_read_is_not_overlooked(house: House) -> None:
+    ids = [d.id for d in house.enqueue(1)]
+    courier = house.courier()
+    courier.start()
+    house.settle()
+    house.peer.answer()
+    house.settle()
+    younger = [d.id for d in house.enqueue(1)]  # by another way than `offer`, so that what is read holds something
+    house.db.run("test", outbox.resend, ids[0], 0.0)
+    courier.poll()
+    courier.rescan()  # the poll is under way, and asks for what is younger only
+    house.settle()
+    house.peer.answer()
+    house.settle()
+    assert house.peer.sent == [*ids, *ids, *younger]
+
+
+def test_where_other_nodes_write_too_what_they_queued_before_goes_out_before(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(house.db._engine, "shared", True, raising=False)
+    courier = house.courier()
+    courier.start()
+    house.settle()
+    theirs = [d.id for d in house.enqueue(1)]
+    courier.offer(ours := house.enqueue(1))
+    house.settle()
+    house.peer.answer()
+    house.settle()
+    assert house.peer.sent == [*theirs, ours[0].id]
+
+
+def test_a_node_that_slept_past_its_lease_asks_before_it_sends_on(house: House) -> None:
+    ids = [d.id for d in house.enqueue(3)]
+    house.courier().start()
+    house.settle()
+    house.clock.advance(31)
+    house.courier(other := Peer(), node="b").start()
+    house.settle()
+    house.peer.answer()  # what was under way when it fell asleep
+    house.settle()
+    assert house.peer.sent == ids[:1]
+    assert other.sent == ids[:1]

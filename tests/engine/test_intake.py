@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.store import audit
 from tests.engine.house import CT1, House
 from tests.peers import ct_image
 
@@ -170,3 +171,69 @@ def test_an_object_that_is_cut_is_kept_and_parked(house: House) -> None:
     assert house.wait(house.dicom.receive_instance(CT1, spooled)) == 0
     assert house.rows("select state from message") == [("parked",)]
     assert name in set(house.spool.names())
+
+
+def test_a_retransmission_is_known_also_after_its_control_id_was_used_for_something_else(house: House) -> None:
+    first = house.say(order(1, id="SAME"))
+    clash = house.say(order(2, id="SAME"))
+    assert house.say(order(1, id="SAME")) == first
+    assert house.say(order(2, id="SAME")) == clash
+    assert house.rows("select count(*) from message") == [(2,)]
+
+
+def test_an_object_that_was_refused_may_come_again_and_leaves_no_file(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    image = ct_image("4711", "DOE^JANE", "ACC1", "1.2.3")
+    channels = house.dicom._intake._router._by_source
+    house.dicom._intake._router._by_source = {}  # no channel hears of the modalities
+    assert house.store(image) == 0x0124
+    assert house.store(image) == 0x0124
+    assert list(house.spool.names()) == []
+    house.dicom._intake._router._by_source = channels
+    house.say(order(1))
+    assert house.store(image) == 0
+    assert len(list(house.spool.names())) == 1
+
+
+def test_two_who_take_the_same_message_up_again_at_once_do_it_once(house: House) -> None:
+    house.say(order(1, control="CA", id="EARLY"))
+    house.say(order(1))
+    house.sent.clear()
+    ends: list[object] = []
+    for _ in range(2):
+        house.again.route(1).addBoth(ends.append)
+    while house.calls:
+        house.calls.popleft()()
+    assert house.destinations() == ["archive_hl7 OMI^O23", "ehr SIU^S15"]
+    assert "is not parked but routed" in str(ends[1])
+
+
+def test_a_held_object_whose_file_is_gone_stops_neither_the_start_nor_the_others(house: House) -> None:
+    first, second = (ct_image("4711", "DOE^JANE", "ACC1", "1.2.3", number) for number in (1, 2))
+    assert house.store(first) == 0
+    (name,) = house.spool.names()
+    assert house.store(second) == 0
+    house.dicom._intake.on_resolved = lambda exam_id: None
+    house.say(order(1))
+    house.sent.clear()
+    house.spool.remove(name)
+    house.wait(house.again.release())
+    assert house.destinations() == ["archive C-STORE"]
+    assert house.rows("select state from message order by id") == [("parked",), ("routed",), ("routed",)]
+
+
+def test_what_fails_stands_on_the_timeline_of_the_accession_it_names(house: House) -> None:
+    house.say(order(1))
+    house.say(order(1, control="ZZ"))
+    house.say(order(1, control="CA", id="LATE").replace("ORC|CA|1^EHR", "ORC|CA|9^EHR").replace("OBR|1|1^EHR", "OBR|1|9^EHR"))
+    timeline = house.wait(house.db.read("test", audit.timeline, "ACC1"))
+    answers = [(entry.kind, entry.detail) for entry in timeline if entry.what == "answered"]
+    assert answers == [("ORM^O01", "AA"), ("ORM^O01", "AE"), ("ORM^O01", "AE")]
+
+
+def test_that_a_message_was_routed_again_stands_on_the_timeline(house: House) -> None:
+    house.say(order(1, control="CA", id="EARLY"))
+    house.say(order(1))
+    house.wait(house.again.route(1))
+    timeline = house.wait(house.db.read("test", audit.timeline, "ACC1"))
+    assert [(entry.message_id, entry.detail) for entry in timeline if entry.what == "routed again"] == [(1, "routed")]

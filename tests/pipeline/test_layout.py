@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -78,7 +79,7 @@ def test_omi_has_one_ipc_per_step() -> None:
         "NW",
         "SC",
         "202603021000",
-        "STAT",
+        "S",
         "CT1",
         "CT1",
     ]
@@ -104,6 +105,33 @@ def test_dft_carries_cpt_modifiers_and_icd10() -> None:
     assert built.all("FT1-19[*].1") == ["R05", "J18"]
     assert built.all("FT1-26[*]") == ["26", "LT"]
     assert built.get("PR1-3.1") == "71260"
+
+
+def test_a_charge_is_dated_by_the_service_and_posted_later() -> None:
+    exam = replace(SCOPE["exam"], completed_at="20260301103000")
+    built = build("DFT^P03^DFT_P03", scope={**SCOPE, "exam": exam})
+    assert [built.get(path) for path in ("FT1-4", "FT1-5", "PR1-5")] == ["20260301103000", "20260302", "20260301103000"]
+
+
+def test_a_diagnosis_names_its_coding_system() -> None:
+    charge = replace(SCOPE["charge"], diagnoses=("R05", "786.2"))
+    built = build("DFT^P03^DFT_P03", scope={**SCOPE, "charge": charge})
+    assert built.raw("FT1-19") == "R05^^I10~786.2^^I9C"
+
+
+@pytest.mark.parametrize(("priority", "code"), [("STAT", "S"), ("ASAP", "A"), ("ROUTINE", "R"), ("PRN", "PRN"), ("", "")])
+def test_priority_is_sent_by_table_0485(priority: str, code: str) -> None:
+    exam = replace(SCOPE["exam"], priority=priority)
+    for message in ("OMI^O23^OMI_O23", "OMG^O19^OMG_O19", "SIU^S12^SIU_S12"):
+        assert build(message, scope={**SCOPE, "exam": exam}).get("TQ1-9") == code
+
+
+def test_an_appointment_has_the_fields_that_hl7_requires() -> None:
+    built = build("SIU^S12^SIU_S12")
+    required = ("SCH-6", "SCH-16", "SCH-20", "RGS-1", "AIS-1", "AIS-3", "AIG-1", "AIG-4", "AIL-1")
+    assert [path for path in required if not built.exists(path)] == []
+    assert built.raw("SCH-12") == "1^WELBY"  # the orderer is the placer's contact, not the filler's
+    assert (built.get("SCH-16.2"), built.get("SCH-20.2"), built.get("SCH-8")) == ("General", "BROKER", "Normal")
 
 
 def test_a_report_keeps_its_lines_and_its_status() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from broker.ris import times
 from broker.ris.changes import text, updated
 from broker.ris.entities import Composite, Order, Patient
-from broker.ris.names import component, dicom_sex, patient_to_pn, pn, unescape, xcn_to_pn
+from broker.ris.names import component, dicom_date, dicom_priority, dicom_sex, fitted, patient_to_pn, pn, unescape, xcn_to_pn
 
 
 @pytest.mark.parametrize(
@@ -95,3 +96,45 @@ def test_ceil(time: str, grid: int, after: str) -> None:
     moment = times.read("20260302" + time)
     assert moment is not None
     assert times.write(times.ceil(moment, grid))[8:] == after
+
+
+def test_a_pn_has_at_most_64_characters() -> None:
+    assert pn("A" * 70, "B") == "A" * 64
+    assert pn("A" * 63, "B") == "A" * 63
+
+
+@pytest.mark.parametrize(
+    ("sent", "written"),
+    [("short", "short"), ("two\nlines\\and a tab\t", "two lines and a tab"), ("x" * 70, "x" * 64), ("y" * 63 + " z", "y" * 63), ("", "")],
+)
+def test_text_is_cut_to_what_its_vr_holds(sent: str, written: str) -> None:
+    assert fitted(sent, 64) == written
+
+
+@pytest.mark.parametrize(
+    ("sent", "written"), [("19610615", "19610615"), ("1961", ""), ("196106", ""), ("19611399", ""), ("1961061A", ""), ("", "")]
+)
+def test_only_a_whole_date_is_one_for_dicom(sent: str, written: str) -> None:
+    assert dicom_date(sent) == written
+
+
+@pytest.mark.parametrize(("priority", "written"), [("STAT", "STAT"), ("ASAP", "HIGH"), ("ROUTINE", "ROUTINE"), ("", "")])
+def test_priority_by_the_terms_of_dicom(priority: str, written: str) -> None:
+    assert dicom_priority(priority) == written
+
+
+@pytest.mark.parametrize(
+    ("sent", "here"),
+    [
+        ("202603021000", "202603021000"),
+        ("202603021000+0100", "202603021000"),
+        ("20260302230000.123-0500", "20260303050000.123"),
+        ("2026070210+0000", "2026070212"),  # summer time there
+        ("20260302+0100", "20260302+0100"),  # a day has no zone
+        ("202613021000+0100", "202613021000+0100"),
+        ("", ""),
+        ('""', '""'),
+    ],
+)
+def test_a_time_with_an_offset_becomes_local_time(sent: str, here: str) -> None:
+    assert times.localized(sent, ZoneInfo("Europe/Berlin")) == here

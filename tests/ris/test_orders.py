@@ -311,3 +311,17 @@ def test_formats_that_give_too_long_numbers_are_told(ris: Any) -> None:
         with pytest.raises(MessageError), ris.tx.savepoint():
             apply(ris.records, ris.order(), context)
     assert ris.records.find(Exam) == []
+
+
+@pytest.mark.parametrize("uid", ["STUDY-1", "1", "1.2.", "1..2", "1.2 3", "1." + "2" * 63])
+def test_a_study_that_is_no_uid_is_refused(ris: Any, uid: str) -> None:
+    with pytest.raises(MessageError) as refused:
+        ris.do(ris.order(study_uid=uid))
+    assert (refused.value.path, refused.value.code) == ("ZDS-1", 102)
+
+
+def test_a_requested_procedure_id_fits_an_sh(ris: Any) -> None:
+    assert ris.place("P1", requested_procedure_id="R" * 16).requested_procedure_id == "R" * 16
+    with pytest.raises(MessageError) as refused:
+        ris.do(ris.order("P2", requested_procedure_id="R" * 17))
+    assert (refused.value.path, refused.value.code) == ("OBR-19", 102)

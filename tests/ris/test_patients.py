@@ -150,3 +150,31 @@ def test_a_retired_identifier_changes_nothing_of_the_survivor(ris: Any) -> None:
     ris.merge("new", "old", family="NEW")
     assert ris.register("old", family="OLD") == []
     assert ris.holder("new").family == "NEW"
+
+
+def test_an_identifier_that_moves_to_the_survivor_says_who_is_merged(ris: Any) -> None:
+    ris.register("4711", family="DOE")
+    ris.register("4812", "N1@NATION", family="DOE")
+    survivor = ris.person("4711", "N1@NATION")
+    assert ris.told(MergePatients(survivor, ris.person("4812").identifiers))[-1] == "patient.merged"
+    assert ris.holder("N1@NATION") == ris.holder("4812") == ris.holder("4711")
+    in_use = patients.identifiers_of(ris.records, ris.holder("4711").id)
+    assert [row.value for row in in_use] == ["4711", "N1"]
+
+
+def test_an_identifier_that_both_sides_name_stays(ris: Any) -> None:
+    ris.register("4711", family="DOE")
+    ris.register("4812", "N1@NATION", family="DOE")
+    assert "patient.merged" in ris.told(
+        MergePatients(ris.person("4711", "N1@NATION"), ris.person("4812", "N1@NATION").identifiers),
+    )
+    assert ris.holder("4812") == ris.holder("4711")
+    assert {row.value for row in patients.identifiers_of(ris.records, ris.holder("4711").id)} == {"4711", "N1"}
+
+
+def test_the_survivor_of_a_merge_is_one_patient(ris: Any) -> None:
+    for name in ("1", "2", "3"):
+        ris.register(name)
+    with pytest.raises(MessageError) as refused:
+        ris.told(MergePatients(ris.person("1", "2"), ris.person("3").identifiers))
+    assert (refused.value.path, refused.value.code) == ("PID-3", 205)

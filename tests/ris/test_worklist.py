@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydicom.datadict import dictionary_VR
 
 from broker.ris import worklist
 from broker.ris.entities import Composite
-from broker.ris.events import Procedure
+from broker.ris.events import Identifier, PatientData, Procedure
 from broker.ris.worklist import WorklistQuery, from_keys, matches, matches_name, query
 
 KNEE = Procedure("MRKNEE", "MR knee", "MR", duration=30, cpt="73721", steps=(("MRK1", "Knee plain"), ("MRK2", "Knee contrast")))
@@ -200,6 +201,29 @@ def test_attributes(day: Any) -> None:
     assert known[step + "ScheduledProcedureStepStartTime"] == "080000"
     assert known[step + "ScheduledProcedureStepStatus"] == "SCHEDULED"
     assert known[step + "ScheduledProtocolCodeSequence.CodeValue"] == "CTCHEST"
+
+
+def test_attributes_fit_their_vr(ris: Any) -> None:
+    procedure = Procedure("CTCHEST", "CT " + "chest " * 20, "CT")
+    reason = "cough since\nJanuary, " + "very " * 20
+    person = PatientData((Identifier("4711"),), family="DOE", birth_date="1961")
+    ris.do(replace(ris.order(procedure=procedure, reason=reason, priority="ASAP"), patient=person))
+    known = worklist.attributes(ris.records, query(ris.records, WorklistQuery())[0])
+    assert known["ReasonForTheRequestedProcedure"].startswith("cough since January, very")
+    assert known["RequestedProcedurePriority"] == "HIGH"
+    assert known["PatientBirthDate"] == ""
+    for keyword, value in known.items():
+        name = keyword.rpartition(".")[2]
+        assert len(value) <= {"SH": 16, "LO": 64, "CS": 16}.get(dictionary_VR(name), 64), name
+        assert value.isprintable(), name
+
+
+def test_a_code_names_its_scheme(day: Any) -> None:
+    known = worklist.attributes(day.records, query(day.records, WorklistQuery(station="CT1"))[0])
+    for sequence in ("RequestedProcedureCodeSequence", "ScheduledProcedureStepSequence.ScheduledProtocolCodeSequence"):
+        assert known[f"{sequence}.CodeValue"] == "CTCHEST"
+        assert known[f"{sequence}.CodingSchemeDesignator"] == "L"  # private to the site, PS3.3 8.2 and HL7 table 0396
+        assert known[f"{sequence}.CodeMeaning"] == "CT chest"
 
 
 def test_a_day_of_one_station_does_not_read_the_rest(day: Any) -> None:

@@ -226,3 +226,41 @@ def test_files_are_for_their_owner_only(spool: Spool) -> None:
 def test_free_bytes(spool: Spool, tmp_path: Path) -> None:
     assert 0 < spool.free_bytes() <= os.statvfs(tmp_path).f_frsize * os.statvfs(tmp_path).f_blocks
     assert free_bytes(tmp_path) > 0
+
+
+def test_one_process_has_the_folder(spool: Spool, tmp_path: Path) -> None:
+    assert spool.claim("a")
+    with pytest.raises(StoreError, match="another broker"):
+        Spool(tmp_path / "spool", execute).claim("a")
+    spool.release()
+    assert Spool(tmp_path / "spool", execute).claim("a")
+
+
+def test_what_another_store_has_filled_is_not_swept(spool: Spool, tmp_path: Path) -> None:
+    assert spool.claim("sqlite")
+    name = store(spool, b"1")[0]
+    spool.release()
+    other = Spool(tmp_path / "spool", execute)
+    assert not other.claim("postgres")
+    (tmp_path / "spool" / (GOOD + ".part")).touch()
+    assert other.sweep(None) == 1
+    assert list(other.names()) == [name]
+    other.release()
+    assert Spool(tmp_path / "spool", execute).claim("sqlite")
+
+
+def test_a_disk_that_takes_no_change_fails_each_file_for_itself(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, half = spool.begin(), spool.begin(), spool.begin()
+    name = store(spool, b"x")[0]
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(spool_module.os, "fsync", read_only)
+    monkeypatch.setattr(spool_module.os, "unlink", read_only)
+    monkeypatch.setattr(spool_module.Path, "unlink", read_only)
+    results = [fired(file.finish()) for file in (first, second)]
+    assert [str(result) for result in results] == ["spool: Read-only file system"] * 2
+    half.abort()
+    spool.remove(name)
+    assert spool.sweep(set()) == 0

@@ -45,6 +45,8 @@ class FakeStatus:
         self.filters: MessageFilter | None = None
         self.failing: Exception | None = None
         self.waiting: Deferred[Overview] | None = None
+        self.acting: Deferred[None] = Deferred()
+        self.done: list[int] = []
 
     async def status(self) -> Overview:
         if self.failing:
@@ -83,6 +85,13 @@ class FakeStatus:
 
     async def ready(self) -> Readiness:
         return self.readiness
+
+    async def again(self, message_id: int) -> str:
+        if self.failing:
+            raise self.failing
+        await self.acting
+        self.done.append(message_id)
+        return "routed"
 
 
 class Web:
@@ -350,3 +359,30 @@ def test_on_loopback_only_loopback_names_are_served() -> None:
     assert web.ask("/", host="LOCALHOST")[0] == 200
     assert web.ask("/", host="evil.example")[0] == 421
     assert Web().ask("/", host="broker:8080")[0] == 200
+
+
+AGAIN = b"POST /api/messages/again/5 HTTP/1.1\r\nHost: x\r\nX-Broker-Action: yes\r\n\r\n"
+
+
+def test_what_was_begun_is_brought_to_its_end_when_the_asker_goes() -> None:
+    web = Web()
+    channel, _ = web.connect(AGAIN)
+    channel.connectionLost(Failure(ConnectionDone()))
+    web.status.acting.callback(None)
+    assert web.status.done == [5]
+    assert web.logged.getvalue() == ""
+
+
+def test_an_action_the_store_does_not_take_says_so() -> None:
+    web = Web()
+    web.status.failing = StoreError("the store is closed")
+    _, transport = web.connect(AGAIN)
+    assert transport.value().startswith(b"HTTP/1.1 503")
+    assert b"the store is closed" in transport.value()
+
+
+def test_a_state_that_no_message_has_is_a_bad_request(web: Web) -> None:
+    for path in ("/messages?state=lost", "/api/messages?state=lost"):
+        code, _, body = web.ask(path)
+        assert code == 400
+        assert b"there is no such state; there are received, routed" in body

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
+from zoneinfo import ZoneInfo
 
+from broker.errors import MessageError
 from broker.pipeline import performed, requests
 from broker.pipeline.compilation import Compilation, StepType
 from broker.pipeline.context import Step, Work
 from broker.pipeline.fields import DICOM_FIELDS, HL7_FIELDS, TABLES
 from broker.pipeline.shape import did_you_mean
+from broker.pipeline.subject import Subject
+from broker.ris import times
 from broker.ris.events import Request
 from broker.spec import Option, Spec
+
+_TIMES = ("ordered_at", "requested_at", "reported_at")
 
 SPEC = Spec(
     name="ris",
@@ -56,14 +63,38 @@ def _compile(settings: Mapping[str, Any], compilation: Compilation) -> Step:
             for part in path.split("+"):
                 compilation.path(part, "fields", name)
     make = _maker(kind, fields, settings, compilation)
+    zone = ZoneInfo(compilation.site.get("timezone", "UTC"))
 
     def ris(work: Work) -> None:
-        request = make(work)
-        events = work.context.apply(request)
+        request = _in_zone(make(work), zone)
+        try:
+            events = work.context.apply(request)
+        except MessageError as error:
+            raise _where_it_stood(error, work.subject, fields) from error
         found = next((event.accession for event in reversed(events) if event.accession), "") or getattr(request, "accession", "")
         work.accession = found or work.accession
 
     return ris
+
+
+def _in_zone(request: Request, zone: ZoneInfo) -> Request:
+    """Return the request with its times in the site's time zone, whatever zone the sender named."""
+    given: dict[str, str] = {name: getattr(request, name, "") for name in _TIMES}
+    changes: dict[str, Any] = {name: local for name, text in given.items() if (local := times.localized(text, zone)) != text}
+    return replace(request, **changes) if changes else request
+
+
+def _where_it_stood(error: MessageError, subject: Subject, fields: Mapping[str, tuple[str, ...]]) -> MessageError:
+    """Return the error at the field that gave the value: the RIS names the one where it usually stands."""
+    for paths in fields.values():
+        if error.path in map(_field, paths):
+            found = next((path for path in paths if subject.exists(path)), error.path)
+            return MessageError(_field(found), error.why, error.code, reject=error.reject)
+    return error
+
+
+def _field(path: str) -> str:
+    return path.partition(".")[0]
 
 
 def _maker(

@@ -203,7 +203,7 @@ create table booked (
 );
 create index booked_station on booked (station, hours);
 
--- Named counters, such as the accession numbers.
+-- Named counters, such as the accession numbers; `store` is no counter but what tells this store from every other one.
 create table number_sequence (
     name {text} primary key,
     value bigint not null                       -- the last number given

@@ -1,0 +1,48 @@
+"""`broker status`: the running broker on one screen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from broker.cli.access import ask
+from broker.cli.tables import clock, show
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.pass_obj
+def status(config: Path, as_json: bool) -> None:
+    """Show the running broker: listeners, channels, queues, exams by state, and what waits for a person."""
+    seen: dict[str, Any] = ask(config, "/api/status", {})
+    if as_json:
+        click.echo(json.dumps(seen, indent=2))
+        return
+    listeners = [
+        (one["name"], one["address"], "" if one["bound"] else "not bound", _counts(one["acknowledged"])) for one in seen["listeners"]
+    ]
+    show(("listener", "address", "", "answers"), listeners)
+    show(
+        ("channel", "from", "routed", "dropped"), [(one["name"], one["source"], one["routed"], one["dropped"]) for one in seen["channels"]]
+    )
+    show(("destination", "address", "", "waiting", "oldest", "delivered", "parked"), map(_destination, seen["destinations"]))
+    show(("exams", "count"), seen["exams"].items())
+    parked = [
+        (clock(one["at"]), one["what"], one["id"], one["where"], one["kind"], one["accession"], one["reason"]) for one in seen["parked"]
+    ]
+    show(("parked", "what", "id", "where", "kind", "accession", "reason"), parked)
+    unmatched = [(clock(one["at"]), one["kind"], one["accession"], one["key"], one["reason"]) for one in seen["unmatched"]]
+    show(("unmatched", "what", "accession", "key", "reason"), unmatched)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+
+
+def _destination(one: dict[str, Any]) -> tuple[object, ...]:
+    state = {True: "up", False: "down", None: "not tried"}[one["up"]]
+    oldest = f"{one['oldest_seconds']:.0f} s" if one["waiting"] else ""
+    return one["name"], one["address"], state, one["waiting"], oldest, one["delivered"], one["parked"]
