@@ -89,6 +89,7 @@ class Broker:
         self._upkeep = LoopingCall(self.couriers.poll)
         self._upkeep.clock = reactor
         self._web: Any = None
+        self._delivering = False
 
     async def start(self) -> list[str]:
         """Go on with what the store holds, then listen; return what to show a person. Raises BrokerError."""
@@ -96,6 +97,7 @@ class Broker:
         # whatever ends the reactor must end these threads, or the process would wait for them for ever
         self.reactor.addSystemEventTrigger("after", "shutdown", self._files.stop)
         await self._tidy_spool()
+        self._delivering = True
         self.couriers.start()
         await self.again.release()
         shown = []
@@ -119,7 +121,8 @@ class Broker:
             self._upkeep.stop()
         await self.couriers.stop()
         with suppress(StoreError):
-            await self.db.run("outbox.release", outbox.release, self.node)
+            if self._delivering:  # else the leases in this name are another process's, which keeps this one from starting
+                await self.db.run("outbox.release", outbox.release, self.node)
         if self._web is not None:
             await self._web.stopListening()
         await self.db.close()
