@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pydicom.uid import generate_uid
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
@@ -124,7 +124,7 @@ class Broker:
             if self._delivering:  # else the leases in this name are another process's, which keeps this one from starting
                 await self.db.run("outbox.release", outbox.release, self.node)
         if self._web is not None:
-            await self._web.stopListening()
+            await maybeDeferred(self._web.stopListening)
         await self.db.close()
         self.spool.release()
 

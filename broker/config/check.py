@@ -49,6 +49,7 @@ class _Session:
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     used: set[str] = field(default_factory=set)  # destinations
+    uses: set[tuple[str, str]] = field(default_factory=set)  # (what the RIS takes it for, name of the table)
 
     def problem(self, place: Place, what: str, instead: str = "") -> None:
         self.problems.append(self.document.problem(place, what, instead))
@@ -76,13 +77,13 @@ def check_config(path: str | Path, environment: Mapping[str, str], registry: Reg
     top = _top(session, document.value)
     tables = _tables(session, top["tables"], asked="tables" in document.value)
     stations = _stations(session, tables, top["stations"], asked="stations" in document.value)
-    _check_vocabulary(session, tables, top["tables"])
     listeners = _listeners(session, top["listeners"])
     destinations = _destinations(session, top["destinations"])
     site = Site(**read(SITE, _filled(SITE, top["site"])))
     web = Web(**read(WEB, _filled(WEB, top["web"])))
     _check_ports(session, listeners, web)
     channels = _channels(session, top["channels"], tables, listeners, destinations, site)
+    _check_vocabulary(session, tables, top["tables"])
     _warn_unused(session, listeners, destinations, channels)
     problems = sorted(set(session.problems), key=lambda p: (p.file, p.line))
     if problems:
@@ -135,9 +136,7 @@ def _filled(options: tuple[Option, ...], value: Mapping[str, Any]) -> dict[str, 
 
 def _check_site(session: _Session, site: Mapping[str, Any]) -> None:
     site = _filled(SITE, site)
-    try:
-        ZoneInfo(site["timezone"])
-    except (OSError, ValueError, LookupError):
+    if not _is_timezone(site["timezone"]):
         session.problem(("site", "timezone"), f"{site['timezone']} is no time zone", "write an IANA name such as Europe/Paris")
     try:
         made = site["accession"].format(number=1), site["accession"].format(number=2)
@@ -150,6 +149,14 @@ def _check_site(session: _Session, site: Mapping[str, Any]) -> None:
     root = site["uid_root"]
     if root and not (len(root) <= 40 and all(part.isdigit() and (part == "0" or part[0] != "0") for part in root.split("."))):
         session.problem(("site", "uid_root"), f"{root} is no UID root of at most 40 characters", "write it like 1.2.840.99999")
+
+
+def _is_timezone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError, LookupError):
+        return False
+    return True
 
 
 def _tables(session: _Session, folder: str, *, asked: bool) -> dict[str, Table]:
@@ -198,15 +205,18 @@ def _check_vocabulary(session: _Session, tables: Mapping[str, Table], folder: st
         "order_control": ("action", frozenset(ACTIONS)),
         "report_status": ("status", frozenset(event for _, event in REPORT)),
     }
-    for name, table in tables.items():
+    for use, name in sorted(session.uses):
+        table = tables.get(name)
+        if table is None:
+            continue
         file = session.file(str(Path(folder) / f"{name}.csv"))
-        if name in known and known[name][0] in table.columns:
-            column, values = known[name]
+        if use in known and known[use][0] in table.columns:
+            column, values = known[use]
             for key, row in table.rows.items():
                 if row[column] not in values:
                     what = f"{row[column] or 'nothing'} is no {column}"
                     session.problems.append(Problem(file, table.lines[key], column, what, did_you_mean(row[column], values)))
-        if name == "procedures" and set(COLUMNS[name]) <= set(table.columns):
+        if use == "procedures" and set(COLUMNS[use]) <= set(table.columns):
             wrong = [key for key, row in table.rows.items() if not (row["duration"].isdigit() and int(row["duration"]))]
             session.problems += [Problem(file, table.lines[key], "duration", "not a number of minutes", "such as 15") for key in wrong]
 
@@ -293,7 +303,12 @@ def _channels(
         tables=tables,
         layouts=shipped_layouts(),
         destinations=_kinds(session, destinations),
-        site={"name": site.name, "authority": site.authority, "application": site.application, "timezone": site.timezone},
+        site={
+            "name": site.name,
+            "authority": site.authority,
+            "application": site.application,
+            "timezone": site.timezone if _is_timezone(site.timezone) else "UTC",  # a wrong one is a problem already
+        },
         mistakes=Mistakes(),
     )
     found = []
@@ -340,6 +355,7 @@ def _channel(session: _Session, name: str, source: str, route_file: str, protoco
         compilation.mistakes.add(f"there is no file {route.cases}", "write it, or remove cases:", key=("cases",))
     session.take(document, compilation.mistakes)
     session.used |= route.destinations
+    session.uses |= set(compilation.uses)
     return Channel(name, source, protocol, route, cases, session.document.file, session.document.line(("channels", name)))
 
 

@@ -30,7 +30,13 @@ from broker.store.spool import Spool
 REMEMBERED = 10_000  # worklist entries whose first showing at a station is on the timeline already
 
 # what the RIS says is wrong with an MPPS, as DIMSE status (PS3.7 C.5); all else is a processing failure
-_STATUS = {205: Status.DUPLICATE_INSTANCE, 204: Status.NO_SUCH_OBJECT}
+_STATUS = {
+    205: Status.DUPLICATE_INSTANCE,
+    204: Status.NO_SUCH_OBJECT,
+    101: Status.MISSING_ATTRIBUTE,
+    102: Status.INVALID_ATTRIBUTE_VALUE,
+    103: Status.INVALID_ATTRIBUTE_VALUE,
+}
 
 
 class Dicom:
@@ -140,8 +146,8 @@ def performed_status(verdict: Verdict) -> int:
 
 
 def _same(prior: Journaled, received: Received) -> bytes | None:
-    """The same UID with other content is another version of the object, and what was refused may fit by now: both are like new."""
-    repeated = prior.digest == received.digest and prior.kind == received.kind and prior.state != "refused"
+    """The same UID with other content is another version of the object, and what failed may fit by now: both are like new."""
+    repeated = prior.digest == received.digest and prior.kind == received.kind and int(prior.answer, 16) == Status.SUCCESS
     return prior.answer if repeated else None
 
 

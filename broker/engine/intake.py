@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ ACCESSION = {
     "dicom": ("AccessionNumber", *DICOM_FIELDS["performed"]["accession"]),
 }
 
+KIND = re.compile(r"[A-Z]{3}\^[A-Z][0-9A-Z]\d|[CN]-[A-Z]+")  # what messages and requests are called
 OTHER = "other"  # the kind of what no channel accepts: a sender must not be able to make labels
 
 
@@ -126,18 +128,20 @@ class Intake:
     ) -> Accepted:
         if (state := journal.get(tx, message_id).state) != "parked":
             raise MessageError("", f"message {message_id} is not parked but {state}")
-        verdict = self._judge(tx, received, read, message_id, now, at)
+        verdict = self._judge(tx, received, read, message_id, now, at, outbox.sent_by(tx, message_id))
         if accession := verdict.accession or row.accession:
             audit.note(tx, accession, at, "routed again", row.kind, row.listener, "", message_id, verdict.state)
         journal.settle(tx, message_id, verdict.state, row.answer, verdict.reason, verdict.accession)
         return Accepted(message_id, row.answer, verdict, _enqueue(tx, message_id, verdict.outgoing, at))
 
-    def _judge(self, tx: Transaction, received: Received, read: Callable[[], AnySubject], message_id: int, now: str, at: float) -> Verdict:
-        """Route the message; when that fails, nothing of it stays but the reason."""
+    def _judge(
+        self, tx: Transaction, received: Received, read: Callable[[], AnySubject], message_id: int, now: str, at: float, sent: int = 0
+    ) -> Verdict:
+        """Route the message, which has `sent` so many before; when that fails, nothing of it stays but the reason."""
         subject: AnySubject | None = None
         try:
             with ExitStack() as undo:
-                passage = Passage(tx, lambda: undo.enter_context(tx.savepoint()), self._site, message_id, now, at, received.spooled)
+                passage = Passage(tx, lambda: undo.enter_context(tx.savepoint()), self._site, message_id, now, at, received.spooled, sent)
                 subject = read()
                 routed = self._router.route(received.listener, subject, passage)
         except StoreError:
@@ -165,7 +169,8 @@ class Intake:
         if verdict is None:
             self._metrics.duplicates.labels(received.listener).inc()
             return accepted
-        self._metrics.received.labels(received.listener, received.kind if verdict.channels else OTHER).inc()
+        known = verdict.channels and KIND.fullmatch(received.kind)
+        self._metrics.received.labels(received.listener, received.kind if known else OTHER).inc()
         for channel in verdict.channels:
             self._metrics.routed.labels(channel).inc()
         for channel in verdict.dropped:

@@ -58,8 +58,12 @@ class Passage:
         now: str,
         at: float,
         spooled: Spooled | None = None,
+        sent: int = 0,
     ) -> None:
-        """`protect` is called before the first change to the store: what only passes through needs no savepoint."""
+        """`protect` is called before the first change to the store: what only passes through needs no savepoint.
+
+        `sent`: how many messages this one has caused before, when it is routed once more.
+        """
         self.now, self.spooled = now, spooled
         self._protect: Callable[[], object] | None = protect
         self.events: list[Event] = []
@@ -69,7 +73,7 @@ class Passage:
         self._view: Mapping[str, Any] | None = None
         self._parent: Passage | None = None
         self._placed = ""  # UID of the instance the RIS has placed, or could not place
-        self._count = 0
+        self._count = sent
 
     def of(self, event: Event) -> Passage:
         """Return the context of the channels that hear of this event."""

@@ -39,6 +39,8 @@ class Compilation:
     site: Mapping[str, str]
     mistakes: Mistakes
     paths: list[str] = field(default_factory=list)  # every path the route reads or writes
+    uses: list[tuple[str, str]] = field(default_factory=list)  # (what the RIS takes it for, name of the table)
+    each: str = ""  # what the steps are repeated for: order, patient, report
 
     def at(self, *key: str | int) -> Compilation:
         """Return the surroundings of a place further down."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from broker.dicom.storerequest import encode_request
@@ -130,6 +130,7 @@ def compile_route(document: Any, channel: str, compilation: Compilation) -> Rout
     check_options(ROUTE, document, compilation.mistakes)
     document = document if isinstance(document, Mapping) else {}
     each = EACH.get(_text(document, "each") or "", "")
+    compilation = replace(compilation, each=(_text(document, "each") or "") if each else "")
     if each and compilation.protocol != "hl7":
         compilation.mistakes.add("only a route of HL7 messages repeats its steps", "remove each:", key=("each",))
     accept = compilation.condition(_text(document, "accept"), "accept")

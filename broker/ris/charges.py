@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from broker.ris import unmatched
 from broker.ris.context import RisContext
 from broker.ris.entities import Charge, Exam, Order, Report
 from broker.ris.events import Event
@@ -11,9 +12,12 @@ SIGNED = frozenset({"final", "corrected"})  # report states that may be charged
 
 
 def settle(records: Records, exam: Exam, context: RisContext) -> list[Event]:
-    """Post the charge of the exam if it is due and was not posted before."""
+    """Post the charge of the exam if it is due and was not posted before; one that cannot be coded is listed as done and not charged."""
     if exam.status != "completed" or exam.report_status not in SIGNED or records.one(Charge, exam_id=exam.id) is not None:
         return []
+    if not exam.cpt:
+        return unmatched.listed(records, "charge", exam.accession, exam.accession, "the procedure has no CPT code", context)
+    missed = unmatched.find_open(records, "charge", exam.accession)
     charge = records.add(
         Charge(exam_id=exam.id, cpt=exam.cpt, modifiers=exam.modifiers, diagnoses=_diagnoses(records, exam), charged_at=context.now)
     )
@@ -25,7 +29,8 @@ def settle(records: Records, exam: Exam, context: RisContext) -> list[Event]:
             exam_id=exam.id,
             charge_id=charge.id,
             accession=exam.accession,
-        )
+        ),
+        *([unmatched.close(records, missed, exam, context)] if missed else []),
     ]
 
 

@@ -194,11 +194,11 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Unmatched:
-    """Something that named no known exam: an entry of the reconciliation list."""
+    """Something that named no known exam, or was done and not charged: an entry of the reconciliation list."""
 
     id: int = 0
-    kind: str = ""  # images, performed, report
-    key: str = ""  # Study Instance UID, MPPS UID or accession that was not found
+    kind: str = ""  # images, performed, report, charge
+    key: str = ""  # Study Instance UID, MPPS UID or accession number
     accession: str = ""
     reason: str = ""
     message_id: int = 0

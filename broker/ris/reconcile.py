@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from broker.ris import exams, images, patients, reports, unmatched
+from broker.ris import charges, exams, images, patients, reports, unmatched
 from broker.ris.context import RisContext
 from broker.ris.entities import Exam, Instance, Order, Performed, Report, Unmatched
 from broker.ris.events import Event
@@ -70,8 +70,13 @@ def _report(records: Records, entry: Unmatched, exam: Exam, context: RisContext)
     return events
 
 
+def _charge(records: Records, entry: Unmatched, exam: Exam, context: RisContext) -> list[Event]:
+    return charges.settle(records, exam, context)
+
+
 _RESOLVE: dict[str, Callable[[Records, Unmatched, Exam, RisContext], list[Event]]] = {
     "images": _images,
     "performed": _performed,
     "report": _report,
+    "charge": _charge,
 }

@@ -10,6 +10,9 @@ from broker.store.engine import Row, Transaction
 
 STATES = ("received", "routed", "dropped", "parked", "refused", "answered")  # what they mean: sql/0001_messages.sql
 
+# Characters of a name or number that are kept beside the message: no honest one is longer, and an index has its limits.
+INDEXED = 200
+
 _INSERT = """
 insert into message (id, received_at, answered_at, listener, protocol, kind, sender, peer, control_id, digest, spool, state, reason,
                      accession, answer, raw)
@@ -49,14 +52,14 @@ def insert(
             received.listener,
             received.protocol,
             received.kind,
-            received.sender,
+            received.sender[:INDEXED],
             received.peer,
-            received.control_id,
+            received.control_id[:INDEXED],
             received.digest,
             spool,
             state,
             reason,
-            accession,
+            accession[:INDEXED],
             answer,
             received.raw,
         ),
@@ -67,7 +70,8 @@ def insert(
 def find(tx: Transaction, sender: str, control_id: str, digest: str = "") -> Journaled | None:
     """Return the latest message of this sender under this id, or None; one with that very content before any other."""
     latest = "order by case when digest = ? then 0 else 1 end, id desc limit 1"
-    row = tx.one(f"select {_COLUMNS} from message where sender = ? and control_id = ? {latest}", (sender, control_id, digest))
+    names = (sender[:INDEXED], control_id[:INDEXED])
+    row = tx.one(f"select {_COLUMNS} from message where sender = ? and control_id = ? {latest}", (*names, digest))
     return Journaled(*row) if row else None
 
 
@@ -81,7 +85,7 @@ def settle(tx: Transaction, id: int, state: str, answer: bytes, reason: str = ""
         update message set state = ?, answer = ?, reason = ?, accession = case when ? = '' then accession else ? end,
                answered_at = case when ? then coalesce(answered_at, ?, received_at) else answered_at end
          where id = ?""",
-        (state, answer, reason, accession, accession, bool(answer), now, id),
+        (state, answer, reason, accession[:INDEXED], accession[:INDEXED], bool(answer), now, id),
     )
     if not touched:
         raise LookupError(f"message {id}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from broker.model import Delivery, Outgoing
 from broker.store import audit
 from broker.store.engine import Transaction
+from broker.store.journal import INDEXED
 
 STATES = ("waiting", "delivered", "parked")  # what they mean: sql/0001_messages.sql
 
@@ -32,7 +33,7 @@ class DeliveryRow(Delivery):
 
 def enqueue(tx: Transaction, message_id: int, outgoing: Sequence[Outgoing], now: float) -> list[int]:
     """Queue the deliveries of a message and return their ids, in the same order."""
-    rows = [(message_id, o.destination, o.lane, o.channel, o.kind, o.control_id, o.accession, now, o.payload) for o in outgoing]
+    rows = [(message_id, o.destination, o.lane, o.channel, o.kind, o.control_id, o.accession[:INDEXED], now, o.payload) for o in outgoing]
     return tx.insert_many(_INSERT, rows)
 
 
@@ -94,6 +95,12 @@ def of_message(tx: Transaction, message_id: int) -> list[DeliveryRow]:
     """Return all deliveries of a message, by id."""
     rows = tx.all(f"select {_ROW} from delivery where message_id = ? order by id", (message_id,))
     return [DeliveryRow(*row) for row in rows]
+
+
+def sent_by(tx: Transaction, message_id: int) -> int:
+    """Return how many deliveries a message has."""
+    row = tx.one("select count(*) from delivery where message_id = ?", (message_id,))
+    return int(row[0]) if row else 0
 
 
 def parked(tx: Transaction, limit: int) -> list[DeliveryRow]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from email.message import Message
+from io import BytesIO
 from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 from click.testing import CliRunner, Result
 
-from broker.cli import main
+from broker.cli import access, main
 from tests.engine.house import ROOT
 from tests.peers import free_ports
 
@@ -54,6 +58,24 @@ def test_every_mistake_is_told_at_once_with_its_place(site: Path) -> None:
     found = json.loads(run(site, "check", "--json").output)["problems"]
     assert len(found) >= 3
     assert all(problem["line"] > 0 for problem in found)
+
+
+def test_an_order_step_that_would_read_only_the_first_order_is_found(site: Path) -> None:
+    spoil(site / "routes" / "orders.yaml", "each: order", "each: patient")
+    result = run(site, "check")
+    assert result.exit_code == 2
+    assert "only the first order would be read (add each: order to the route)" in result.output
+
+
+def test_the_cells_of_a_senders_own_tables_are_checked_where_a_route_names_them(site: Path) -> None:
+    (site / "mappings" / "ed_control.csv").write_text("sent,action\nSTART,new\nSTOP,cancell\n")
+    (site / "mappings" / "ed_codes.csv").write_text("code,name,modality,duration,cpt,modifiers,steps\nHEAD,CT head,CT,15x,70450,,\n")
+    spoil(
+        site / "routes" / "orders.yaml", "procedures: procedures, vocabulary: order_control", "procedures: ed_codes, vocabulary: ed_control"
+    )
+    output = run(site, "check").output
+    assert "mappings/ed_control.csv:3: action: cancell is no action (did you mean cancel?)" in output
+    assert "mappings/ed_codes.csv:2: duration: not a number of minutes" in output
 
 
 def test_a_wrong_ae_title_or_peer_is_found_before_the_start(site: Path) -> None:
@@ -121,3 +143,51 @@ def test_a_span_of_time_must_have_a_unit(site: Path) -> None:
     result = run(site, "messages", "--since", "yesterday")
     assert result.exit_code == 2
     assert "write it like 15m or 24h" in result.output
+
+
+class Answering:
+    """Stands in for what listens on the web port."""
+
+    def __init__(self, body: bytes, code: int = 200) -> None:
+        self.body, self.code, self.asked = body, code, ""
+
+    def open(self, request: Any, timeout: float) -> BytesIO:
+        self.asked = request if isinstance(request, str) else request.full_url
+        if self.code != 200:
+            raise HTTPError(self.asked, self.code, "no", Message(), BytesIO(self.body))
+        return BytesIO(self.body)
+
+
+@pytest.mark.parametrize(
+    ("answering", "said"),
+    [
+        (Answering(b'{"error": "message 5 is not parked but routed"}', 409), "message 5 is not parked but routed"),
+        (Answering(b"the page failed; the log says where\n", 500), "the page failed"),
+        (Answering(b"", 502), "502 no"),
+        (Answering(b"<html>a printer</html>"), "is no broker"),
+    ],
+)
+def test_what_the_web_port_answers_instead_is_told_without_a_traceback(
+    site: Path, monkeypatch: pytest.MonkeyPatch, answering: Answering, said: str
+) -> None:
+    monkeypatch.setattr(access, "_DIRECT", answering)
+    for arguments in (("messages", "again", "5"), ("trace", "ACC1")):
+        result = run(site, *arguments)
+        assert result.exit_code == 1
+        assert said in result.output
+        assert "Traceback" not in result.output
+
+
+def test_an_accession_number_of_any_characters_can_be_asked_for(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering = Answering(b'{"accession": "A B/C?x", "entries": []}')
+    monkeypatch.setattr(access, "_DIRECT", answering)
+    assert run(site, "trace", "A B/C?x", "--json").exit_code == 0
+    assert "/api/trace/A%20B%2FC%3Fx?" in answering.asked
+
+
+def test_a_site_bound_to_an_ipv6_address_is_asked_there(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering = Answering(b'{"messages": []}')
+    monkeypatch.setattr(access, "_DIRECT", answering)
+    spoil(site / "channels.yaml", "  bind: ${BIND:-127.0.0.1}\n\nlisteners", '  bind: "::1"\n\nlisteners')
+    assert run(site, "messages", "--json").exit_code == 0
+    assert answering.asked.startswith("http://[::1]:")

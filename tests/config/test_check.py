@@ -206,3 +206,10 @@ def test_the_shipped_configuration_is_right_and_moves_with_the_environment() -> 
     assert config.destinations[0].settings["ae_title"] == "VNA"
     default = load(root / "channels.yaml", {}, registry)
     assert (default.listeners[0].settings["port"], default.listeners[1].settings["port"], default.web.port) == (2575, 11112, 8080)
+
+
+def test_a_wrong_time_zone_is_one_problem_also_for_routes_that_read_times(check: Check) -> None:
+    problems = check(
+        (TOP, "authority: HOSP", "authority: HOSP\n  timezone: Mars/Olympus"), (IMAGES, "to:\n", "steps:\n  - ris: image\nto:\n")
+    ).problems
+    assert [problem.where for problem in problems] == ["site.timezone"]

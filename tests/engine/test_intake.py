@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset
 
-from broker.store import audit
+from broker.engine.rehearsal import dataset_of
+from broker.model import Outgoing
+from broker.store import audit, outbox
 from tests.engine.house import CT1, House
 from tests.peers import ct_image
 
@@ -237,3 +240,35 @@ def test_that_a_message_was_routed_again_stands_on_the_timeline(house: House) ->
     house.wait(house.again.route(1))
     timeline = house.wait(house.db.read("test", audit.timeline, "ACC1"))
     assert [(entry.message_id, entry.detail) for entry in timeline if entry.what == "routed again"] == [(1, "routed")]
+
+
+def test_a_sender_cannot_make_labels_with_events_of_its_own(house: House) -> None:
+    assert "MSA|AA|" in house.say(order(1).replace("ORM^O01^ORM_O01", "ORM^4711 DOE"))
+    assert house.count("broker_messages_received_total", listener="hospital", kind="other") == 1
+
+
+def test_what_a_message_sends_when_it_is_routed_again_has_control_ids_of_its_own(house: House) -> None:
+    house.say(order(1, control="CA", id="EARLY"))
+    house.say(order(1))
+    earlier = Outgoing("ehr", "4711", "notices", "SIU^S15", b"", "1.1")  # as an event of a held message sends
+    house.wait(house.db.run("test", outbox.enqueue, 1, [earlier], 0.0))
+    house.sent.clear()
+    house.wait(house.again.route(1))
+    assert [delivery.control_id for delivery in house.sent] == ["1.2", "1.3"]
+
+
+def test_an_mpps_is_answered_by_what_is_wrong_with_it(house: House) -> None:
+    house.say(order(1))
+    begun = dataset_of({"PerformedProcedureStepStatus": "IN PROGRESS", "ScheduledStepAttributesSequence.AccessionNumber": "ACC1"})
+    ended = dataset_of({"PerformedProcedureStepStatus": "COMPLETED"})
+
+    def perform(create: bool, uid: str, attributes: Dataset) -> int:
+        return house.wait(house.dicom.receive_performed(CT1, create, uid, attributes))
+
+    assert perform(True, "1.2.1", Dataset()) == 0x0120
+    assert perform(False, "1.2.1", ended) == 0x0112
+    assert perform(True, "1.2.1", begun) == 0x0000
+    assert perform(True, "1.2.1", begun) == 0x0000  # sent again
+    assert perform(True, "1.2.1", ended) == 0x0111
+    assert perform(False, "1.2.1", ended) == 0x0000
+    assert house.rows("select status from exams") == [("completed",)]

@@ -195,7 +195,7 @@ def test_a_message_without_a_group_is_an_error_not_silence() -> None:
 
 def test_fields_of_a_sender_that_keeps_them_elsewhere() -> None:
     engine = Engine()
-    run("steps: [{ris: {apply: order, fields: {placer_number: [OBR-1], accession: PID-3.1}}}]", engine=engine)
+    run("each: order\nsteps: [{ris: {apply: order, fields: {placer_number: [OBR-1], accession: PID-3.1}}}]", engine=engine)
     assert (engine.requests[0].placer_number, engine.requests[0].accession) == ("1", "4711")  # type: ignore[union-attr]
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from broker.errors import MessageError
-from broker.ris.entities import Charge, Composite
+from broker.ris import charges
+from broker.ris.entities import Charge, Composite, Exam, Unmatched
 from broker.ris.events import Event, Procedure
 from broker.ris.view import view
 
@@ -166,3 +167,25 @@ def test_view_leaves_out_a_step_that_is_no_longer_planned(ris: Any) -> None:
     ris.place(procedure=two)
     *_, changed = ris.do(ris.control("change", procedure=replace(two, code="CTONE", steps=(("H", "Head"),))))
     assert [step.protocol_code for step in view(ris.records, changed, 1)["steps"]] == ["H"]
+
+
+def test_what_cannot_be_coded_is_listed_instead_of_charged_and_does_not_hold_up_the_report(ris: Any) -> None:
+    exam = ris.place(procedure=Procedure("CTNEW", "CT, new", "CT"))
+    ris.perform(exam.accession)
+    assert ris.told(ris.report("final", exam.accession)) == ["report.final", "unmatched.listed"]
+    assert ris.told(ris.report("corrected", exam.accession)) == ["report.corrected"]
+    (entry,) = ris.records.find(Unmatched, resolved_at=None)
+    assert (entry.kind, entry.accession, entry.reason) == ("charge", exam.accession, "the procedure has no CPT code")
+    assert ris.records.find(Charge) == []
+
+
+def test_what_could_not_be_coded_is_charged_once_it_can(ris: Any) -> None:
+    exam = ris.place(procedure=Procedure("CTNEW", "CT, new", "CT"))
+    ris.perform(exam.accession)
+    ris.do(ris.report("final", exam.accession))
+    ris.records.update(replace(ris.records.get(Exam, exam.id), cpt="71260"))
+    assert [event.name for event in charges.settle(ris.records, ris.records.get(Exam, exam.id), ris.context)] == [
+        "charge.posted",
+        "unmatched.resolved",
+    ]
+    assert ris.records.find(Unmatched, resolved_at=None) == []

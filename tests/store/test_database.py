@@ -336,3 +336,13 @@ def test_postgres_commits_to_disk_even_where_the_server_does_not(postgres_url: s
         other.execute(f"alter database {database} set synchronous_commit = off")  # type: ignore[arg-type]
     harness.db = harness.open(postgres_url)
     assert harness.run(lambda tx: tx.one("show synchronous_commit")) == ("on",)
+
+
+def test_a_postgresql_that_vanished_is_found_out_soon_unless_the_address_says_otherwise(harness: Any, postgres_url: str) -> None:
+    def told(db: Database) -> dict[str, str]:
+        found: dict[str, str] = harness.wait(db.run("test", lambda tx: tx._db.info.get_parameters()))  # type: ignore[attr-defined]
+        return found
+
+    assert told(harness.open(postgres_url))["tcp_user_timeout"] == "30000"
+    chosen = told(harness.open(f"{postgres_url}&tcp_user_timeout=5000&application_name=node-1"))
+    assert (chosen["tcp_user_timeout"], chosen["application_name"], chosen["keepalives_idle"]) == ("5000", "node-1", "10")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import string
+from random import Random
 from typing import Any
 
 import pytest
 
+from broker.errors import MessageError
 from broker.model import Delivery, Outgoing, Received, Spooled
 from broker.ris.entities import Exam, Instance, Patient
 from broker.store import audit, journal, outbox
@@ -30,6 +33,25 @@ def keep(tx: Transaction, control_id: str = "1", now: float = 1.0, to: tuple[Out
 
 
 # journal
+
+
+ENDLESS = "".join(Random(1).choices(string.ascii_letters, k=9000))  # more than an index takes, and nothing that compresses
+
+
+def test_a_message_with_names_beyond_all_measure_is_kept_and_found_again(store: Any) -> None:
+    sent = Received("hospital", "hl7", "ADT^A04", ENDLESS, "", ENDLESS, b"raw", "d1")
+    to = outgoing(accession=ENDLESS)
+    id = store.run(journal.insert, sent, 1.0, accession=ENDLESS)
+    store.run(outbox.enqueue, id, [to], 1.0)
+    store.run(journal.settle, id, "routed", ACK, "", ENDLESS)
+    assert store.run(journal.find, ENDLESS, ENDLESS).id == id
+    assert store.run(journal.get, id).control_id == ENDLESS[: journal.INDEXED]
+
+
+def test_a_record_that_an_index_does_not_take_is_the_messages_fault(harness: Any, postgres_url: str) -> None:
+    harness.db = harness.open(postgres_url)
+    with pytest.raises(MessageError, match="cannot be stored"):
+        harness.run(lambda tx: RecordStore(tx).add(Exam(accession=ENDLESS)))
 
 
 def test_a_message_comes_back_as_it_was_received(store: Any) -> None:

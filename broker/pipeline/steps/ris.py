@@ -53,6 +53,9 @@ def _compile(settings: Mapping[str, Any], compilation: Compilation) -> Step:
     if kind not in known:
         compilation.mistakes.add(f"a message of {compilation.protocol} is no {kind}", did_you_mean(kind, known), key=("apply",))
         return lambda work: None
+    if kind in ("order", "report") and compilation.each != kind:
+        what = f"a message may hold several of them, and only the first {kind} would be read"
+        compilation.mistakes.add(what, f"add each: {kind} to the route", key=("apply",))
     fields = dict(known[kind])
     for name, paths in (settings["fields"] or {}).items():
         if name not in fields:
@@ -109,6 +112,7 @@ def _maker(
         name = settings["vocabulary"] if use == requests.VOCABULARY[kind] and settings["vocabulary"] else use
         name = settings["procedures"] if use == "procedures" else name
         tables[use] = compilation.table(name, "vocabulary" if name == settings["vocabulary"] else "apply")
+        compilation.uses.append((use, name))
     for use, columns in requests.COLUMNS.items():
         for column in columns if tables.get(use) is not None else ():
             compilation.column(tables[use], column)
