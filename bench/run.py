@@ -32,10 +32,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--yardsticks", type=Path, default=TOP.parent / "shared" / "bench", help="folder; used when it is there")
     parser.add_argument("--quick", action="store_true", help="a tenth of the load")
-    parser.add_argument("sections", nargs="*", default=list(SECTIONS), choices=[*SECTIONS, []])
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; all without one")
     args = parser.parse_args()
+    if unknown := set(args.sections) - set(SECTIONS):
+        parser.error(f"there is no section {', '.join(sorted(unknown))}")
     yardsticks = args.yardsticks if args.yardsticks.is_dir() else None
-    for name in args.sections:
+    for name in args.sections or SECTIONS:
         SECTIONS[name](yardsticks, 0.1 if args.quick else 1.0)
 
 

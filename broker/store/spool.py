@@ -21,7 +21,7 @@ from broker.errors import StoreError
 
 NAME = re.compile(r"\d{8}/[0-9a-f]{32}\.dcm")
 PART = ".part"
-OWNER = "owner"  # the file that is locked while a broker uses the folder, and names the store its objects belong to
+OWNER = ".owner"  # of the file beside the folder that is locked while a broker uses it, and names the store its objects belong to
 MOST_PIECES = 1024  # of one writev: IOV_MAX
 CHUNK = 1 << 20  # bytes read at once for the digest
 HOPS = 2  # thread calls at one moment; the next ones take along all that waits
@@ -109,13 +109,13 @@ class Spool:
         somebody. Raises StoreError when another broker uses the folder.
         """
         try:
-            self._lock = os.open(self._path / OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = os.open(f"{self._path}{OWNER}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             owner = os.pread(self._lock, 64, 0).decode("ascii", "replace")
             if not owner and next(self.names(), None) is None:
                 os.pwrite(self._lock, store.encode(), 0)
                 os.fsync(self._lock)
-                _sync_folder(self._path)
+                _sync_folder(self._path.parent)
                 owner = store
         except BlockingIOError as error:
             raise StoreError(f"{self._path}: another broker is using this folder; give this one its own data folder") from error
