@@ -24,19 +24,6 @@ class Subject(Protocol):
         """Return whether there is a match that is not empty."""
 
 
-class Editable(Subject, Protocol):
-    """A subject that a step may change."""
-
-    def set(self, path: str, text: str) -> None:
-        """Write plain text."""
-
-    def remove(self, path: str) -> None:
-        """Empty what the path names."""
-
-    def copy(self, source: str, target: str) -> None:
-        """Write what stands at `source` to `target`, as it stands."""
-
-
 class EventSubject:
     """A RIS event with the view of the records it concerns; read only."""
 

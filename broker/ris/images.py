@@ -7,7 +7,7 @@ from dataclasses import replace
 from broker.errors import MessageError
 from broker.ris import names, patients, unmatched
 from broker.ris.context import RisContext
-from broker.ris.entities import Exam, Instance, Order, Patient, Step
+from broker.ris.entities import Exam, Instance, Patient
 from broker.ris.events import Event, StoreInstance
 from broker.ris.records import Records
 
@@ -75,35 +75,6 @@ def count(records: Records, exam: Exam, more: int) -> list[Event]:
             reason="first image",
         )
     ]
-
-
-def attributes(records: Records, exam: Exam) -> dict[str, str]:
-    """Return what the RIS knows for the images of the exam, by DICOM keyword (dotted into sequences).
-
-    The Study Instance UID is not among it: an object keeps its own. An empty value means that the RIS does not know.
-    """
-    order = records.get(Order, exam.order_id) if exam.order_id is not None else Order()
-    steps = [step for step in records.find(Step, exam_id=exam.id) if step.status != "cancelled"]
-    step = steps[0] if len(steps) == 1 else Step()  # which one of several an image belongs to is the modality's to say
-    known = {
-        "AccessionNumber": exam.accession,
-        "StudyID": exam.requested_procedure_id,
-        "StudyDescription": exam.procedure_name,
-        "ReferringPhysicianName": names.xcn_to_pn(order.provider),
-        "RequestingPhysician": names.xcn_to_pn(order.provider),
-        "RequestedProcedureID": exam.requested_procedure_id,
-        "RequestedProcedureDescription": exam.procedure_name,
-        "AdmissionID": names.component(order.visit, 1),
-        "ReasonForTheRequestedProcedure": order.reason,
-        "PlacerOrderNumberImagingServiceRequest": order.placer_number,
-        "FillerOrderNumberImagingServiceRequest": order.filler_number,
-        "RequestAttributesSequence.AccessionNumber": exam.accession,
-        "RequestAttributesSequence.RequestedProcedureID": exam.requested_procedure_id,
-        "RequestAttributesSequence.RequestedProcedureDescription": exam.procedure_name,
-        "RequestAttributesSequence.ScheduledProcedureStepID": step.sps_id,
-        "RequestAttributesSequence.ScheduledProcedureStepDescription": step.protocol_name,
-    }
-    return known | (patient_attributes(records, exam.patient_id) if exam.patient_id is not None else {})
 
 
 def patient_attributes(records: Records, patient_id: int) -> dict[str, str]:

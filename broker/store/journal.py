@@ -155,15 +155,6 @@ def about(tx: Transaction, message_id: int, patient_id: int) -> None:
     )
 
 
-def counts(tx: Transaction, since: float) -> dict[tuple[str, str, str], int]:
-    """Return how many messages arrived since then, by (listener, kind, state)."""
-    rows = tx.all(
-        "select listener, kind, state, count(*) from message where received_at >= ? group by listener, kind, state order by 1, 2, 3",
-        (since,),
-    )
-    return {(row[0], row[1], row[2]): row[3] for row in rows}
-
-
 def identity(tx: Transaction) -> str:
     """Return what tells this store from every other one; made when it is first asked for."""
     made = "insert into number_sequence (name, value) values ('store', ?) on conflict (name) do nothing"

@@ -8,8 +8,7 @@ import pytest
 
 from broker.errors import MessageError
 from broker.ris import images
-from broker.ris.entities import Composite, Exam, Instance, Patient
-from broker.ris.events import PatientData, RegisterPatient
+from broker.ris.entities import Instance, Patient
 
 
 def test_counted_once_and_told_once(ris: Any) -> None:
@@ -77,40 +76,7 @@ def test_of_the_same_or_an_unknown_patient_is_linked(ris: Any, patient: str, iss
     assert ris.told(ris.image("1", exam.study_uid, patient=patient, issuer=issuer)) == ["study.stored"]
 
 
-def test_attributes(ris: Any) -> None:
-    who = {"family": "DOE", "given": "JANE", "middle": "Q", "birth_date": "19700101", "sex": "F"}
-    ris.do(RegisterPatient(PatientData(ris.person("4711").identifiers, **who)))
-    exam = ris.place(provider=Composite("7^GREY^MEREDITH^^^DR"), reason="cough", visit=Composite("V1^^^HOSP"))
-    assert images.attributes(ris.records, exam) == {
-        "PatientName": "DOE^JANE^Q",
-        "PatientID": "4711",
-        "IssuerOfPatientID": "HOSP",
-        "PatientBirthDate": "19700101",
-        "PatientSex": "F",
-        "AccessionNumber": "A00000001",
-        "StudyID": "RP00000001",
-        "StudyDescription": "CT chest",
-        "ReferringPhysicianName": "GREY^MEREDITH^^DR",
-        "RequestingPhysician": "GREY^MEREDITH^^DR",
-        "RequestedProcedureID": "RP00000001",
-        "RequestedProcedureDescription": "CT chest",
-        "AdmissionID": "V1",
-        "ReasonForTheRequestedProcedure": "cough",
-        "PlacerOrderNumberImagingServiceRequest": "P1",
-        "FillerOrderNumberImagingServiceRequest": "A00000001",
-        "RequestAttributesSequence.AccessionNumber": "A00000001",
-        "RequestAttributesSequence.RequestedProcedureID": "RP00000001",
-        "RequestAttributesSequence.RequestedProcedureDescription": "CT chest",
-        "RequestAttributesSequence.ScheduledProcedureStepID": "SPS00000001",
-        "RequestAttributesSequence.ScheduledProcedureStepDescription": "CT chest",
-    }
-
-
-def test_attributes_of_what_is_not_known(ris: Any) -> None:
-    bare = ris.records.add(Exam(accession="X1", status="scheduled"))
-    known = images.attributes(ris.records, bare)
-    assert "PatientID" not in known
-    assert (known["AccessionNumber"], known["ReferringPhysicianName"]) == ("X1", "")
+def test_patient_attributes_of_what_is_not_known(ris: Any) -> None:
     nobody = ris.records.add(Patient(birth_date="1970", sex="U"))
     assert images.patient_attributes(ris.records, nobody.id) == {
         "PatientName": "",

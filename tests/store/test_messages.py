@@ -117,13 +117,6 @@ def test_search_takes_every_filter_and_gives_the_newest_first(store: Any) -> Non
         store.run(journal.search, state="'; drop")
 
 
-def test_counts_are_by_listener_kind_and_state(store: Any) -> None:
-    store.run(keep, "1", 1.0)
-    store.run(keep, "2", 2.0, state="routed")
-    store.run(keep, "3", 3.0, state="routed")
-    assert store.run(journal.counts, 2.0) == {("hospital", "ORM^O01", "routed"): 2}
-
-
 def test_spooled_names_what_messages_and_instances_name(store: Any) -> None:
     def fill(tx: Transaction) -> None:
         for day in ("20260302", "20260303"):
