@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,17 @@ def status(config: Path, as_json: bool) -> None:
     parked = [
         (clock(one["at"]), one["what"], one["id"], one["where"], one["kind"], one["accession"], one["reason"]) for one in seen["parked"]
     ]
-    show(("parked", "what", "id", "where", "kind", "accession", "reason"), parked)
+    _waiting(parked, "nothing is parked", ("parked", "what", "id", "where", "kind", "accession", "reason"))
     unmatched = [(clock(one["at"]), one["kind"], one["accession"], one["key"], one["reason"]) for one in seen["unmatched"]]
-    show(("unmatched", "what", "accession", "key", "reason"), unmatched)
+    _waiting(unmatched, "everything has found its exam", ("unmatched", "what", "accession", "key", "reason"))
+
+
+def _waiting(rows: Sequence[Sequence[object]], none: str, columns: tuple[str, ...]) -> None:
+    """Show what waits for a person, or say that nothing does."""
+    if rows:
+        show(columns, rows)
+    else:
+        click.echo(none)
 
 
 def _counts(counts: dict[str, int]) -> str:
