@@ -1,1 +1,1 @@
-"""Who may connect, and where secrets are read from."""
+"""Who may connect."""

@@ -29,6 +29,3 @@ class Addresses:
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
             address = address.ipv4_mapped
         return any(address.version == network.version and address in network for network in self.networks)
-
-
-LOOPBACK = Addresses.parse(["127.0.0.0/8", "::1"])
