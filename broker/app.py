@@ -33,7 +33,7 @@ from broker.engine.dicomintake import Dicom
 from broker.engine.hl7intake import Charset, Hl7
 from broker.engine.intake import Intake
 from broker.engine.passage import Site
-from broker.engine.router import Channel, Router
+from broker.engine.router import Router
 from broker.engine.status import Part, Status
 from broker.errors import BrokerError, StoreError
 from broker.obs.capture import TwistedObserver, capture
@@ -75,7 +75,7 @@ class Broker:
         self._files = ThreadPool(0, FILE_THREADS, "files")
         self.db: Database = self._open_store()
         self.spool = Spool(config.data / "spool", self._in_file_thread, now)
-        self.router = Router([Channel(channel.name, channel.source, channel.route) for channel in config.channels])
+        self.router = Router(config.channels)
         self.couriers = Couriers(self._courier(destination) for destination in config.destinations)
         intake = self._intake()
         charsets = {one.name: Charset(one.settings["charset"], one.settings["fallback"]) for one in config.listeners if one.kind == "mllp"}

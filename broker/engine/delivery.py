@@ -83,11 +83,6 @@ class Courier:
         self._up = metrics.destination_up.labels(self.name)
         self._seconds = metrics.delivery_seconds.labels(self.name)
 
-    @property
-    def held(self) -> bool:
-        """True while the queue waits because the peer could not be reached."""
-        return self._failures > 0
-
     def start(self) -> None:
         """Begin with whatever the store still holds unsettled."""
         self._running = True

@@ -75,7 +75,7 @@ class Dicom:
         spooled = decode_request(row.raw).spooled if row.kind == "C-STORE" else None
         received = Received(row.listener, "dicom", row.kind, row.sender, row.peer, row.control_id, row.raw, row.digest, spooled)
         read = self._header(received, spooled) if spooled else lambda: _performed(received)
-        return self._intake.again(row.id, row, received, read)
+        return self._intake.again(row, received, read)
 
     def _header(self, received: Received, spooled: Spooled) -> Callable[[], Header]:
         try:

@@ -45,7 +45,7 @@ class Hl7:
         """Route a parked message once more; raises MessageError when it cannot be read."""
         charset = self._charsets.get(row.listener, Charset())
         message = Message.parse(row.raw, charset.default, charset.fallback)
-        return self._intake.again(row.id, row, _received(row.listener, row.peer, row.raw, message), lambda: _checked(message))
+        return self._intake.again(row, _received(row.listener, row.peer, row.raw, message), lambda: _checked(message))
 
     def _unreadable(self, listener: str, peer: str, raw: bytes, error: MessageError) -> Deferred[bytes]:
         received = Received(listener, "hl7", "", "", peer, "", raw, digest(raw))

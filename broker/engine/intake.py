@@ -88,12 +88,12 @@ class Intake:
         accepting = self._db.run("journal.accept", self._accept, received, read, answer, repeats, self._clock.text(), self._clock())
         return accepting.addCallback(self._committed, received)
 
-    def again(self, message_id: int, row: Journaled, received: Received, read: Callable[[], AnySubject]) -> Deferred[Accepted]:
+    def again(self, row: Journaled, received: Received, read: Callable[[], AnySubject]) -> Deferred[Accepted]:
         """Route a parked message once more; what it sends is queued as if it had just arrived.
 
         Fails with MessageError when it is not parked, by then or any more.
         """
-        running = self._db.run("journal.again", self._route_again, message_id, row, received, read, self._clock.text(), self._clock())
+        running = self._db.run("journal.again", self._route_again, row, received, read, self._clock.text(), self._clock())
         return running.addCallback(self._committed, received)
 
     def _accept(
@@ -124,8 +124,9 @@ class Intake:
         return Accepted(message_id, given, verdict, _enqueue(tx, message_id, verdict.outgoing, at))
 
     def _route_again(
-        self, tx: Transaction, message_id: int, row: Journaled, received: Received, read: Callable[[], AnySubject], now: str, at: float
+        self, tx: Transaction, row: Journaled, received: Received, read: Callable[[], AnySubject], now: str, at: float
     ) -> Accepted:
+        message_id = row.id
         if (state := journal.get(tx, message_id).state) != "parked":
             raise MessageError("", f"message {message_id} is not parked but {state}")
         verdict = self._judge(tx, received, read, message_id, now, at, outbox.sent_by(tx, message_id))

@@ -22,7 +22,7 @@ from broker.engine.dicomintake import performed_status, status_answer, stored_st
 from broker.engine.hl7intake import code_of
 from broker.engine.intake import Accepted, Intake, Verdict, digest
 from broker.engine.passage import Site
-from broker.engine.router import Channel, Router
+from broker.engine.router import Router
 from broker.hl7.message import Message
 from broker.model import Delivery, Outgoing, Received, Spooled, StoreRequest
 from broker.obs.log import Log
@@ -56,7 +56,7 @@ class Rehearsal:
             call_later=lambda _, call: self._calls.append(call),
             call_from_thread=lambda call, *args: call(*args),
         )
-        router = Router([Channel(channel.name, channel.source, channel.route) for channel in config.channels])
+        router = Router(config.channels)
         site = Site(config.site.authority, generate_uid, config.site.accession, config.stations, SlotRules())
         clock = SiteClock(lambda: NOW, config.site.timezone)
         unmatched = {listener.name: listener.unmatched for listener in config.listeners}

@@ -5,23 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from broker.config.models import RIS, Channel
 from broker.engine.passage import Passage
 from broker.errors import MessageError
 from broker.model import Outgoing
 from broker.pipeline.context import AnySubject, Outcome
-from broker.pipeline.route import Route
 from broker.pipeline.subject import EventSubject
-
-RIS = "ris"  # what a channel's `from` names to hear of RIS events
-
-
-@dataclass(frozen=True, slots=True)
-class Channel:
-    """A route under a name, fed by a listener or by the RIS."""
-
-    name: str
-    source: str
-    route: Route
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ from broker.engine.dicomintake import Dicom
 from broker.engine.hl7intake import Charset, Hl7
 from broker.engine.intake import Intake
 from broker.engine.passage import Site
-from broker.engine.router import Channel, Router
+from broker.engine.router import Router
 from broker.model import Delivery, Spooled
 from broker.obs.log import Log
 from broker.obs.metrics import Metrics
@@ -64,7 +64,7 @@ class House:
         self.spool = Spool(folder / "spool", now_in_memory, lambda: self.at)
         clock = SiteClock(lambda: self.at, "UTC")
         site = Site("GENHOSP", generate_uid, "A{number:08d}", self.config.stations, SlotRules())
-        router = Router([Channel(channel.name, channel.source, channel.route) for channel in self.config.channels])
+        router = Router(self.config.channels)
         log = Log(self.printed, terminal=False)
         intake = Intake(self.db, router, site, clock, self.metrics, log, self.sent.extend, {"hospital": unmatched})
         self.hl7 = Hl7(intake, clock, self.metrics, {"hospital": Charset()})
