@@ -14,7 +14,7 @@ from broker.config.models import RIS, Channel, Config, Destination, Listener, Si
 from broker.config.options import CHANNEL, SITE, TOP, VERSION, WEB, Registry, channels_schema
 from broker.errors import Problem
 from broker.model import Protocol
-from broker.pipeline.compilation import Compilation
+from broker.pipeline.compilation import Compilation, Receiver
 from broker.pipeline.layout import shipped_layouts
 from broker.pipeline.requests import ACTIONS, COLUMNS
 from broker.pipeline.route import compile_route
@@ -24,7 +24,7 @@ from broker.ris.context import Station
 from broker.ris.states import REPORT
 from broker.spec import Option, read
 
-PROTOCOLS: Mapping[str, Protocol] = {"mllp": "hl7", "dicom": "dicom"}
+PROTOCOLS: Mapping[str, Protocol] = {"mllp": "hl7", "file": "hl7", "dicom": "dicom"}
 _STATION_COLUMNS = ("modality", "room", "opens", "closes")
 
 
@@ -296,13 +296,13 @@ def _channels(
 ) -> tuple[Channel, ...]:
     if not section:
         session.problem(("channels",), "no channel is configured", "add one, such as orders: {from: hospital, route: routes/orders.yaml}")
-    sources: dict[str, Protocol] = {RIS: "ris", **{one.name: PROTOCOLS.get(one.kind, "hl7") for one in listeners}}
+    sources: dict[str, Protocol] = {RIS: "ris", **{one.name: PROTOCOLS[one.kind] for one in listeners}}
     declared = set(session.document.value.get("listeners") or {})
     base = Compilation(
         protocol="hl7",
         tables=tables,
         layouts=shipped_layouts(),
-        destinations=_kinds(session, destinations),
+        destinations=_receivers(session, destinations),
         site={
             "name": site.name,
             "authority": site.authority,
@@ -323,14 +323,18 @@ def _channels(
     return tuple(found)
 
 
-def _kinds(session: _Session, destinations: tuple[Destination, ...]) -> dict[str, str]:
-    """Return the kind of every destination, also of those whose settings are wrong: a route that names one is right."""
+def _receivers(session: _Session, destinations: tuple[Destination, ...]) -> dict[str, Receiver]:
+    """Return what routes may send to, also of those whose settings are wrong: a route that names one is right."""
     declared = session.document.value.get("destinations")
-    kinds = {one.name: one.kind for one in destinations}
+    receivers = {
+        one.name: Receiver(one.kind, PROTOCOLS[one.kind], one.settings.get("charset") or "", one.settings.get("unencodable") or "refuse")
+        for one in destinations
+    }
     for name, value in declared.items() if isinstance(declared, Mapping) else ():
         named = [key for key in value if key in session.registry.DESTINATIONS] if isinstance(value, Mapping) else []
-        kinds.setdefault(name, named[0] if named else "mllp")
-    return kinds
+        kind = named[0] if named else "mllp"
+        receivers.setdefault(name, Receiver(kind, PROTOCOLS[kind]))
+    return receivers
 
 
 def _channel(session: _Session, name: str, source: str, route_file: str, protocol: Protocol, base: Compilation) -> Channel | None:

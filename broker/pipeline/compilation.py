@@ -26,6 +26,16 @@ EXAMPLES: Mapping[ProtocolName, str] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Receiver:
+    """What a route needs to know of a destination."""
+
+    kind: str  # as channels.yaml names it: "mllp", "dicom"
+    takes: ProtocolName  # HL7 messages or DICOM objects
+    charset: str = ""  # HL7 table 0211; "" leaves each message in its own
+    unencodable: str = "refuse"  # what happens to a character that `charset` does not have: refuse, transliterate, escape
+
+
+@dataclass(frozen=True, slots=True)
 class Compilation:
     """The surroundings of one place in a route while it is compiled.
 
@@ -35,7 +45,7 @@ class Compilation:
     protocol: ProtocolName
     tables: Mapping[str, Table]
     layouts: Mapping[str, Layout]
-    destinations: Mapping[str, str]  # name -> kind: "mllp", "dicom"
+    destinations: Mapping[str, Receiver]
     site: Mapping[str, str]
     mistakes: Mistakes
     paths: list[str] = field(default_factory=list)  # every path the route reads or writes

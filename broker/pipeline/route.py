@@ -22,7 +22,7 @@ from broker.spec import Option
 
 EACH = {"order": "ORC", "patient": "PID", "report": "OBR"}
 LANES: Mapping[ProtocolName, str] = {"hl7": "PID-3.1", "dicom": "PatientID", "ris": "patient.identifier"}
-CARRIERS: Mapping[ProtocolName, str] = {"hl7": "mllp", "dicom": "dicom", "ris": "mllp"}  # what a destination must speak
+SENDS: Mapping[ProtocolName, ProtocolName] = {"hl7": "hl7", "dicom": "dicom", "ris": "hl7"}  # what a route makes of what it hears
 
 TARGET = (
     Option("when", "condition", "Only when this holds.", default=None, example="event = exam.scheduled"),
@@ -241,15 +241,16 @@ def _targets(items: Any, channel: str, compilation: Compilation, each: str) -> t
 
 def _destinations(names: str | list[str], compilation: Compilation) -> tuple[str, ...]:
     names = [names] if isinstance(names, str) else names
-    carrier = CARRIERS[compilation.protocol]
+    sent = SENDS[compilation.protocol]
     for name in names:
-        kind = compilation.destinations.get(name)
-        if kind is None:
+        receiver = compilation.destinations.get(name)
+        if receiver is None:
             compilation.mistakes.add(f"there is no destination {name}", did_you_mean(name, compilation.destinations), key=("send",))
-        elif kind != carrier:
-            what = {"mllp": "HL7 messages", "dicom": "images"}[carrier]
-            fitting = [known for known, its in compilation.destinations.items() if its == carrier]
-            compilation.mistakes.add(f"{name} is a {kind} destination and takes no {what}", did_you_mean(name, fitting), key=("send",))
+        elif receiver.takes != sent:
+            what = {"hl7": "HL7 messages", "dicom": "images"}[sent]
+            fitting = [known for known, its in compilation.destinations.items() if its.takes == sent]
+            wrong = f"{name} is a {receiver.kind} destination and takes no {what}"
+            compilation.mistakes.add(wrong, did_you_mean(name, fitting), key=("send",))
     return tuple(names)
 
 

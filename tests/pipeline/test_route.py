@@ -12,7 +12,7 @@ from broker.dicom.storerequest import decode_request
 from broker.errors import MessageError
 from broker.hl7.message import Message
 from broker.model import Protocol, Spooled
-from broker.pipeline.compilation import Compilation
+from broker.pipeline.compilation import Compilation, Receiver
 from broker.pipeline.context import Outcome
 from broker.pipeline.header import Header
 from broker.pipeline.layout import shipped_layouts
@@ -36,7 +36,7 @@ TABLES = {
         "PatientName,{patient.person_name}\nAccessionNumber,{exam.accession}\n",
     }.items()
 }
-DESTINATIONS = {"ehr": "mllp", "archive": "dicom", "copy": "mllp"}
+DESTINATIONS = {"ehr": Receiver("mllp", "hl7"), "archive": Receiver("dicom", "dicom"), "copy": Receiver("mllp", "hl7")}
 RAW = (
     b"MSH|^~\\&|EHR|H|B|R|2026||ORM^O01|C1|P|2.3.1\rPID|1||4711^^^H||DOE^JANE||19610615|W\r"
     b"ORC|NW|P1\rOBR|1|P1||CT1^x\rORC|NW|P2\rOBR|2|P2||MR1^x\r"
