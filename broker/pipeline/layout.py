@@ -139,7 +139,7 @@ def _compile_segment(
         templates.append((key, compile_template(text, tables, found)))
         if found.found and key not in changed:
             mistakes.add(f"layout {message}, {path}: {found.found[0].what}")
-    line = _header(message, templates) if segment.name == "MSH" else partial(_line, segment.name, _plan(segment.name, templates))
+    line = _header(message, templates) if segment.name == "MSH" else _line(segment.name, _plan(segment.name, templates))
     if segment.each:
         return partial(_repeated, _REPEATS[segment.each], segment.each, segment.once, line)
     needs = segment.needs
@@ -157,61 +157,64 @@ def _path(name: str, key: FieldKey) -> str:
     return f"{name}-{key[0]}" + "".join(f".{n}" for n in key[1:] if n)
 
 
-Plan = Sequence[tuple[int, Assemble]]
+Cell = str | Assemble  # what never changes, or what is assembled for each message
+Plan = Sequence[tuple[int, Cell]]
 
 
 def _plan(name: str, templates: Sequence[tuple[FieldKey, Template]]) -> Plan:
-    """Return for each field its number and the function that assembles it."""
+    """Return each field with its number."""
     by_field: dict[int, list[tuple[FieldKey, Template]]] = {}
     for key, template in templates:
         by_field.setdefault(key[0], []).append((key, template))
     return [(number, _field(name, parts)) for number, parts in sorted(by_field.items())]
 
 
-def _field(name: str, parts: Sequence[tuple[FieldKey, Template]]) -> Assemble:
+def _field(name: str, parts: Sequence[tuple[FieldKey, Template]]) -> Cell:
     if len(parts) == 1 and parts[0][0][1] == 0:
         return _leaf(name, *parts[0])
-    components: dict[int, list[tuple[int, Assemble]]] = {}
+    components: dict[int, list[tuple[int, Cell]]] = {}
     for key, template in parts:
         components.setdefault(key[1], []).append((key[2] or 1, _leaf(name, key, template)))
-    joined = [(number, partial(_join, "&", subs)) for number, subs in sorted(components.items())]
-    return partial(_join, "^", joined)
+    return _joined("^", [(number, _joined("&", subs)) for number, subs in sorted(components.items())])
 
 
-def _leaf(name: str, key: FieldKey, template: Template) -> Assemble:
+def _leaf(name: str, key: FieldKey, template: Template) -> Cell:
     constant = template.constant
-    if constant is not None:
-        text = references.escape(constant)
-        return lambda scope: text
-
-    def render(scope: Scope) -> str:
-        try:
-            return template.hl7(scope)
-        except MessageError as error:
-            raise MessageError(_path(name, key), error.why, error.code) from None
-
-    return render
+    return references.escape(constant) if constant is not None else template.writer(_path(name, key))
 
 
-def _join(separator: str, parts: Sequence[tuple[int, Assemble]], scope: Scope) -> str:
-    cells = [""] * parts[-1][0]
-    for number, assemble in parts:
-        cells[number - 1] = assemble(scope)
-    return separator.join(cells).rstrip(separator)
+def _joined(separator: str, parts: Plan, first: int = 1) -> Cell:
+    """Return the parts, each in the place of its number, with what is empty at the end left away."""
+    if len(parts) == 1 and parts[0][0] == first:
+        return parts[0][1]
+    cells = [""] * (parts[-1][0] - first + 1)
+    changing: list[tuple[int, Assemble]] = []
+    for number, cell in parts:
+        if isinstance(cell, str):
+            cells[number - first] = cell
+        else:
+            changing.append((number - first, cell))
+    if not changing:
+        return separator.join(cells).rstrip(separator)
+    return partial(_assembled, separator, cells, changing)
 
 
-def _line(name: str, plan: Plan, scope: Scope) -> str:
-    cells = [""] * ((plan[-1][0] if plan else 0) + 1)
-    cells[0] = name
-    for number, assemble in plan:
-        cells[number] = assemble(scope)
-    return "|".join(cells).rstrip("|")
+def _assembled(separator: str, cells: Sequence[str], changing: Sequence[tuple[int, Assemble]], scope: Scope) -> str:
+    filled = [*cells]
+    for at, assemble in changing:
+        filled[at] = assemble(scope)
+    return separator.join(filled).rstrip(separator)
+
+
+def _line(name: str, plan: Plan) -> Assemble:
+    line = _joined("|", [(0, name), *plan], first=0)
+    return line if not isinstance(line, str) else lambda scope: line
 
 
 def _header(message: str, templates: Sequence[tuple[FieldKey, Template]]) -> Assemble:
-    plan = [(number - 1, assemble) for number, assemble in _plan("MSH", [t for t in templates if t[0][0] not in (1, 2, 9)])]
-    fixed: Plan = [(1, lambda scope: "^~\\&"), (8, lambda scope: message)]
-    return partial(_line, "MSH", sorted([*plan, *fixed], key=lambda part: part[0]))
+    plan = [(number - 1, cell) for number, cell in _plan("MSH", [t for t in templates if t[0][0] not in (1, 2, 9)])]
+    fixed: Plan = [(1, "^~\\&"), (8, message)]
+    return _line("MSH", sorted([*plan, *fixed], key=lambda part: part[0]))
 
 
 def _repeated(records: str, name: str, once: bool, line: Assemble, scope: Scope) -> list[str]:

@@ -1,4 +1,5 @@
-"""References to what the RIS knows, in braces: `{exam.accession}`, `{patient.phone?}`, `{exam.status | order_status}`.
+"""References in braces, to what the RIS knows: `{exam.accession}`, `{patient.phone?}`, `{exam.status | order_status}`; and in a
+step also to the message itself: `{PID-5.1}`.
 
 `?` allows it to be empty, `a or b` takes the first that is not, a text in single quotes is itself, `| table` or
 `| table.column` sends the value through a code table. A `Composite` is inserted as it stands, plain text is escaped by
@@ -11,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 from broker.errors import MessageError
@@ -22,6 +24,7 @@ from broker.ris.names import dicom_date, dicom_sex, patient_to_pn
 
 Scope = Mapping[str, Any]  # the view of an event, and `site`, `now`, `control_id`; `step` inside a repetition
 Value = str | tuple[str, ...]
+_AS_THEY_ARE = (str, tuple)
 
 ROOTS: dict[str, type] = {"patient": Patient, "order": Order, "exam": Exam, "step": Step, "report": Report, "charge": Charge}
 SITE = {"name": "the site's name", "authority": "its assigning authority", "application": "the broker's name in MSH-3"}
@@ -159,10 +162,14 @@ def getter(name: str) -> Callable[[Scope], Value]:
     if root == "site":
         return lambda scope: str(scope["site"].get(field, ""))
 
+    of = attrgetter(field)
+
     def read(scope: Scope) -> Value:
         record = scope.get(root)
-        value = "" if record is None else getattr(record, field)
-        return value if isinstance(value, str | tuple) else "" if value is None else str(value)
+        if record is None:
+            return ""
+        value = of(record)
+        return value if isinstance(value, _AS_THEY_ARE) else "" if value is None else str(value)
 
     return read
 
@@ -215,6 +222,19 @@ class Template:
         """Return the text as it stands in an HL7 field: plain text escaped, composites as they are, a list repeated."""
         return "".join(escape(p) if isinstance(p, str) else _hl7(p.value(scope)) for p in self.parts)
 
+    def writer(self, path: str) -> Callable[[Scope], str]:
+        """Return `hl7` as one function; its MessageError names the path."""
+        if len(self.parts) == 1 and isinstance(only := self.parts[0], Reference) and len(only.getters) == 1 and only.table is None:
+            return _plain_writer(only, only.getters[0], path)
+
+        def write(scope: Scope) -> str:
+            try:
+                return self.hl7(scope)
+            except MessageError as error:
+                raise MessageError(path, error.why, error.code) from None
+
+        return write
+
     def plain(self, scope: Scope) -> str:
         """Return the text without escapes, the values of a list separated by backslashes as DICOM does."""
         return "".join(p if isinstance(p, str) else _plain(p.value(scope)) for p in self.parts)
@@ -226,21 +246,59 @@ def _hl7(value: Value) -> str:
     return escape(value) if isinstance(value, str) else "~".join(map(escape, value))
 
 
+def _plain_writer(reference: Reference, get: Callable[[Scope], Value], path: str) -> Callable[[Scope], str]:
+    """Return the writer of one reference that stands alone: what nearly every field of a layout is."""
+    optional = reference.optional
+
+    def write(scope: Scope) -> str:
+        value = get(scope)
+        if not value:
+            if optional:
+                return ""
+            raise MessageError(path, f"{{{reference.text}}} is empty", 101)
+        return escape(value) if type(value) is str else _hl7(value)
+
+    return write
+
+
 def _plain(value: Value) -> str:
     return value if isinstance(value, str) else "\\".join(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A path of the message in braces."""
+
+    path: str
+    hl7: bool
+
+    def composite(self, scope: Scope) -> Value:
+        """Return what stands there, with its parts."""
+        subject = scope["subject"]
+        return Composite(subject.raw(self.path)) if self.hl7 else tuple(subject.all(self.path))
+
+    def text(self, scope: Scope) -> Value:
+        """Return the text there, as code tables know it."""
+        value: str = scope["subject"].get(self.path)
+        return value
 
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 
 
-def compile_template(text: str, tables: Mapping[str, Table], mistakes: Mistakes) -> Template:
-    """Return the template; what is wrong with it is added to `mistakes`."""
+def compile_template(
+    text: str, tables: Mapping[str, Table], mistakes: Mistakes, field: Callable[[str], Field | str | None] = lambda name: None
+) -> Template:
+    """Return the template; what is wrong with it is added to `mistakes`.
+
+    `field` tells the paths of a message from the names of records: it returns the field, or what is wrong with it, or None.
+    """
     parts: list[str | Reference] = []
     end = 0
     for match in _BRACES.finditer(text):
         if match.start() > end:
             parts.append(text[end : match.start()])
-        parts.append(_reference(match.group(1), tables, mistakes))
+        parts.append(_reference(match.group(1), tables, mistakes, field))
         end = match.end()
     rest = text[end:]
     if rest or not parts:
@@ -250,13 +308,18 @@ def compile_template(text: str, tables: Mapping[str, Table], mistakes: Mistakes)
     return Template(tuple(parts))
 
 
-def _reference(text: str, tables: Mapping[str, Table], mistakes: Mistakes) -> Reference:
+def _reference(text: str, tables: Mapping[str, Table], mistakes: Mistakes, field: Callable[[str], Field | str | None]) -> Reference:
     expression, _, through = (part.strip() for part in text.partition("|"))
     optional = expression.endswith("?")
     getters = []
     for name in re.split(r"\s+or\s+", expression.removesuffix("?").strip()):
         if name[:1] == "'" == name[-1:] and len(name) > 1:
             getters.append(_literal(name[1:-1]))
+        elif (found := field(name)) is not None:
+            if isinstance(found, Field):
+                getters.append(found.text if through else found.composite)
+            else:
+                mistakes.add(found)
         elif wrong := check(name):
             mistakes.add(wrong)
         else:

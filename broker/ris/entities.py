@@ -115,6 +115,7 @@ class Step:
     duration: int = 0  # minutes
     protocol_code: str = ""
     protocol_name: str = ""
+    ends: str = ""  # YYYYMMDDHHMM: the end of its slot
 
 
 @dataclass(frozen=True, slots=True)

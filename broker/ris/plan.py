@@ -190,6 +190,7 @@ def _lay_out(
             duration=ends - begins,
             protocol_code=code,
             protocol_name=name,
+            ends=times.write(start + times.minutes(max(ends, begins + 1))),
         )
         if kept:
             records.update(step)

@@ -114,18 +114,20 @@ def _days(station: Station, begin: datetime, horizon: datetime) -> Iterator[tupl
 
 def _gap(records: Records, station: Station, minutes: int, opens: datetime, closes: datetime) -> datetime | None:
     """Return the first time of that day at which the station is free for `minutes`, None when there is none."""
-    day = times.write(opens)[:8]
     start = opens
-    for step in records.between(Step, "start", day + "0000", day + "2359", station=station.aet):
-        if step.status not in BUSY:
-            continue
-        begins = times.read(step.start)
+    after, midnight = times.write(opens + times.minutes(1)), times.write(times.of_day(opens, "2400"))
+    for step in sorted(records.between(Step, "ends", after, midnight, station=station.aet), key=_start):
+        begins = times.read(step.start) if step.status in BUSY else None
         if begins is None:
             continue
-        if begins >= start + timedelta(minutes=minutes):
+        if begins >= start + times.minutes(minutes):
             break
-        start = max(start, begins + timedelta(minutes=max(step.duration, 1)))
-    return start if start + timedelta(minutes=minutes) <= closes else None
+        start = max(start, begins + times.minutes(max(step.duration, 1)))
+    return start if start + times.minutes(minutes) <= closes else None
+
+
+def _start(step: Step) -> str:
+    return step.start
 
 
 def _remember(records: Records, known: Booked | None, fact: Booked, now: str) -> None:

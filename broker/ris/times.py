@@ -51,6 +51,12 @@ def ceil(time: datetime, grid: int) -> datetime:
     return time + timedelta(minutes=-(time.hour * 60 + time.minute) % grid)
 
 
+def after(start: str, count: int) -> str:
+    """Return the time so many minutes after a start, "" when the text begins with no date."""
+    begins = read(start)
+    return write(begins + minutes(count)) if begins else ""
+
+
 def minutes(count: int) -> timedelta:
     """Return that many minutes."""
     return timedelta(minutes=count)

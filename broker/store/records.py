@@ -114,10 +114,14 @@ def _select(kind: type, fields: tuple[tuple[str, bool], ...], by: str, tail: str
 
 
 class RecordStore:
-    """`broker.ris.records.Records` over one transaction."""
+    """`broker.ris.records.Records` over one transaction, of whose records it is the only writer.
+
+    What was read once is not asked for again until a record of that kind is written: a message looks at its few records many times.
+    """
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
+        self._seen: dict[type, dict[tuple[object, ...], Any]] = {kind: {} for kind in SHAPES}  # by query
 
     def get(self, kind: type[E], id: int, /) -> E:
         """Return the entity with this id; raises LookupError."""
@@ -128,13 +132,20 @@ class RecordStore:
 
     def one(self, kind: type[E], /, **match: object) -> E | None:
         """Return the entity with the lowest id whose fields equal `match`, or None."""
-        row = self._tx.one(*self._query(kind, match, "id", " limit 1"))
-        return None if row is None else SHAPES[kind].entity(kind, row)
+        seen, asked = self._seen[kind], (True, *match.items())
+        if asked not in seen:
+            row = self._tx.one(*self._query(kind, match, "id", " limit 1"))
+            seen[asked] = None if row is None else self._known(kind, SHAPES[kind].entity(kind, row))
+        found: E | None = seen[asked]
+        return found
 
     def find(self, kind: type[E], /, **match: object) -> list[E]:
         """Return the entities whose fields equal `match`, by id; a value of None matches NULL."""
-        lies = SHAPES[kind]
-        return [lies.entity(kind, row) for row in self._tx.all(*self._query(kind, match, "id", ""))]
+        seen, asked = self._seen[kind], (False, *match.items())
+        if asked not in seen:
+            lies = SHAPES[kind]
+            seen[asked] = [lies.entity(kind, row) for row in self._tx.all(*self._query(kind, match, "id", ""))]
+        return list(seen[asked])
 
     def between(self, kind: type[E], field: str, low: str, high: str, /, **match: object) -> list[E]:
         """Return the entities with low <= field <= high (as text) and `match`, by that field, then id."""
@@ -144,16 +155,26 @@ class RecordStore:
 
     def add(self, entity: E) -> E:
         """Insert the entity and return it with its id."""
-        lies = SHAPES[type(entity)]
+        kind = type(entity)
+        lies = SHAPES[kind]
         id = self._tx.insert(lies.insert, lies.values(entity))
-        return dataclasses.replace(entity, id=id)  # type: ignore[type-var]
+        added: E = dataclasses.replace(entity, id=id)  # type: ignore[type-var]
+        self._seen[kind].clear()
+        return self._known(kind, added)
 
     def update(self, entity: E) -> None:
         """Write the entity over the row of its id; raises LookupError when there is none."""
-        lies = SHAPES[type(entity)]
+        kind = type(entity)
+        lies = SHAPES[kind]
         id = entity.id  # type: ignore[attr-defined]
         if not self._tx.execute(lies.update, [*lies.values(entity), id]):
-            raise LookupError(f"{type(entity).__name__} {id}")
+            raise LookupError(f"{kind.__name__} {id}")
+        self._seen[kind].clear()
+        self._known(kind, entity)
+
+    def _known(self, kind: type[E], entity: E) -> E:
+        self._seen[kind][True, ("id", entity.id)] = entity  # type: ignore[attr-defined]
+        return entity
 
     def number(self, sequence: str) -> int:
         """Return the next number of a named sequence, starting with 1, without gaps inside one transaction."""

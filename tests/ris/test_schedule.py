@@ -24,8 +24,14 @@ def book(ris: Any, **asked: Any) -> Slot:
     """Find a slot and take it."""
     minutes = asked.setdefault("minutes", 20)
     slot = find_slot(ris.records, ris.context, **({"modality": "CT"} | asked))
-    ris.records.add(Step(exam_id=1, status="scheduled", station=slot.station, start=slot.start, duration=minutes))
+    take(ris, slot.station, slot.start, minutes)
     return slot
+
+
+def take(ris: Any, station: str, start: str, minutes: int, status: str = "scheduled") -> None:
+    """Book a time without looking for it."""
+    ends = times.after(start, minutes)
+    ris.records.add(Step(exam_id=1, status=status, station=station, start=start, duration=minutes, ends=ends))
 
 
 def test_earliest_station_first_in_the_list_on_a_tie(ris: Any) -> None:
@@ -91,7 +97,7 @@ def test_gap_between_two_steps_is_used(ris: Any) -> None:
 
 @pytest.mark.parametrize("status", ["completed", "discontinued", "cancelled"])
 def test_what_has_ended_holds_no_slot(ris: Any, status: str) -> None:
-    ris.records.add(Step(exam_id=1, status=status, station="CT1", start="202603020800", duration=20))
+    take(ris, "CT1", "202603020800", 20, status)
     assert book(ris) == Slot("202603020800", "CT1", "Room 1")
 
 
@@ -130,7 +136,7 @@ def test_a_search_does_not_grow_with_what_is_booked(ris: Any) -> None:
     day = datetime(2026, 3, 2, 8)
     for number in range(300 * 10):  # 300 full days
         at = day + timedelta(days=number // 10, hours=number % 10)
-        ris.records.add(Step(exam_id=1, status="scheduled", station="CT1", start=times.write(at), duration=60))
+        take(ris, "CT1", times.write(at), 60)
     assert book(ris, minutes=60).start == times.write(day + timedelta(days=300))
     asked: list[str] = []
     between = ris.records.between
