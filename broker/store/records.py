@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, TypeVar, get_type_hints
 
 from broker.ris import entities
@@ -37,6 +38,11 @@ def _to_json(values: tuple[str, ...]) -> str:
     return json.dumps(values, ensure_ascii=False) if values else "[]"
 
 
+def _column(value: object) -> object:
+    """Return what a value that is looked for is in its column."""
+    return _to_json(value) if isinstance(value, tuple) else str(value) if isinstance(value, Composite) else value
+
+
 # field type -> what makes it from a column's value, and what makes a column's value from it (None: as it is)
 CONVERSIONS: dict[Any, tuple[Callable[[Any], Any] | None, Callable[[Any], Any] | None]] = {
     int: (None, None),
@@ -58,8 +64,9 @@ class Shape:
     columns: str
     insert: str
     update: str
+    fields: Callable[[Any], tuple[Any, ...]]  # of an entity, but for its id
     read: tuple[tuple[int, Callable[[Any], Any]], ...]
-    write: dict[str, Callable[[Any], Any]]
+    write: tuple[tuple[int, Callable[[Any], Any]], ...]
 
     def entity(self, kind: type[E], row: Row) -> E:
         """Return the entity of a row."""
@@ -70,14 +77,12 @@ class Shape:
             values[at] = convert(values[at])
         return kind(*values)
 
-    def values(self, entity: object) -> list[object]:
-        """Return the columns' values of an entity but for its id."""
-        write = self.write
-        return [write[n](getattr(entity, n)) if n in write else getattr(entity, n) for n in self.names[1:]]
-
-    def value(self, name: str, value: object) -> object:
-        """Return what a field's value is in its column."""
-        return self.write[name](value) if name in self.write else value
+    def values(self, fields: tuple[Any, ...]) -> list[object]:
+        """Return the columns' values of an entity's fields but for its id."""
+        values = list(fields)
+        for at, convert in self.write:
+            values[at] = convert(values[at])
+        return values
 
 
 def _shape(kind: type, table: str) -> Shape:
@@ -90,8 +95,9 @@ def _shape(kind: type, table: str) -> Shape:
         columns=", ".join(quoted),
         insert=f"insert into {table} ({', '.join(quoted[1:])}) values ({', '.join('?' * (len(names) - 1))}) returning id",
         update=f"update {table} set {', '.join(q + ' = ?' for q in quoted[1:])} where id = ?",
+        fields=attrgetter(*names[1:]),
         read=tuple((i, read) for i, n in enumerate(names) if (read := CONVERSIONS[hints[n]][0]) is not None),
-        write={n: write for n in names if (write := CONVERSIONS[hints[n]][1]) is not None},
+        write=tuple((i, write) for i, n in enumerate(names[1:]) if (write := CONVERSIONS[hints[n]][1]) is not None),
     )
 
 
@@ -157,17 +163,17 @@ class RecordStore:
         """Insert the entity and return it with its id."""
         kind = type(entity)
         lies = SHAPES[kind]
-        id = self._tx.insert(lies.insert, lies.values(entity))
-        added: E = dataclasses.replace(entity, id=id)  # type: ignore[type-var]
+        fields = lies.fields(entity)
+        id = self._tx.insert(lies.insert, lies.values(fields))
         self._seen[kind].clear()
-        return self._known(kind, added)
+        return self._known(kind, kind(id, *fields))  # type: ignore[call-arg]
 
     def update(self, entity: E) -> None:
         """Write the entity over the row of its id; raises LookupError when there is none."""
         kind = type(entity)
         lies = SHAPES[kind]
         id = entity.id  # type: ignore[attr-defined]
-        if not self._tx.execute(lies.update, [*lies.values(entity), id]):
+        if not self._tx.execute(lies.update, [*lies.values(lies.fields(entity)), id]):
             raise LookupError(f"{kind.__name__} {id}")
         self._seen[kind].clear()
         self._known(kind, entity)
@@ -189,8 +195,7 @@ class RecordStore:
 
     def _query(self, kind: type, match: dict[str, object], by: str, tail: str) -> tuple[str, list[object]]:
         sql = _select(kind, tuple((name, value is None) for name, value in match.items()), by, tail)
-        lies = SHAPES[kind]
-        return sql, [lies.value(name, value) for name, value in match.items() if value is not None]
+        return sql, [_column(value) for value in match.values() if value is not None]
 
 
 def exam_counts(tx: Transaction) -> dict[str, int]:

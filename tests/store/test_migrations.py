@@ -162,3 +162,15 @@ def test_every_commit_is_synced(tmp_path: Path, harness: Any) -> None:
     harness.db = harness.open(tmp_path / "broker.db")
     assert harness.run(lambda tx: tx.one("pragma journal_mode")) == ("wal",)
     assert harness.run(lambda tx: tx.one("pragma synchronous")) == (2,)
+
+
+def test_steps_of_an_older_store_learn_where_their_slots_end(engine: Any, address: str) -> None:
+    tokens, shipped = tokens_of(address), migrations.shipped()
+    migrations.upgrade(engine, tokens, known=shipped[:2])
+    slots = {"202603020945": (30, "202603021015"), "202603022350": (10, "202603022400"), "202603020800": (0, "202603020801"), "": (20, "")}
+    tx = engine.begin(True)
+    for start, (duration, _) in slots.items():
+        tx.execute("insert into steps (exam_id, start, duration) values (1, ?, ?)", (start, duration))
+    engine.commit()
+    migrations.upgrade(engine, tokens, known=shipped[:3])
+    assert dict(ask(engine, "select start, ends from steps")) == {start: ends for start, (_, ends) in slots.items()}
