@@ -12,6 +12,11 @@ _ZONED = re.compile(r"(\d{10}|\d{12}|\d{14})(\.\d{1,4})?([+-]\d{4})", re.ASCII)
 
 def read(text: str) -> datetime | None:
     """Return the time to the minute, seconds and zone left out; None when the text begins with no date."""
+    if len(text) == 12 and text.isascii() and text.isdigit():  # what the RIS itself writes
+        try:
+            return datetime.fromisoformat(f"{text[:8]}T{text[8:]}")
+        except ValueError:
+            return None
     match = _TIME.match(text)
     if match is None:
         return None
