@@ -2,8 +2,8 @@
 
     python bench/run.py [--yardsticks FOLDER] [--quick] [SECTION …]
 
-Sections: hl7, orders, images, parse, start. With a folder of yardsticks (`mllp_floor.py`, `dicom_floor.py`: the least a durable relay
-and a C-STORE receiver on Twisted can do) these run in the same call and the ratio is printed.
+Sections: hl7, orders, images, parse, transform, start. With a folder of yardsticks (`mllp_floor.py`, `dicom_floor.py`: the least a
+durable relay and a C-STORE receiver on Twisted can do) these run in the same call and the ratio is printed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import forward
 import hl7_parse
+import route_transform
 from load import Figures, Sink, load
 from process import HERE, TOP, free_ports, resident, running
 
@@ -80,6 +81,12 @@ def parse(yardsticks: Path | None, share: float) -> None:
     """Parse, read, set and encode, beside python-hl7."""
     title("HL7 message: parse, read 8 fields, set 2, encode")
     hl7_parse.main()
+
+
+def transform(yardsticks: Path | None, share: float) -> None:
+    """A typical order through a route of eight steps, without the store; and a call of a site's own function."""
+    title("Route and transform")
+    route_transform.main()
 
 
 def start(yardsticks: Path | None, share: float) -> None:
@@ -162,7 +169,7 @@ async def _measure(server: Callable[[], object], port: int, sinks: list[int], co
             one.close()
 
 
-SECTIONS = {"hl7": hl7, "orders": orders, "images": images, "parse": parse, "start": start}
+SECTIONS = {"hl7": hl7, "orders": orders, "images": images, "parse": parse, "transform": transform, "start": start}
 
 if __name__ == "__main__":
     main()

@@ -10,7 +10,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
@@ -29,15 +29,14 @@ SECONDS = 1.0
 numbers = count(1)
 
 
-def accept(tx: Transaction, control_id: str) -> int:
-    """Do to the store what accepting one message does, and return its delivery."""
-    received = Received("bench", "hl7", "ORM^O01", "EHR|HOSP", "127.0.0.1:1", control_id, RAW, "d" * 64)
-    journal.find(tx, received.sender, control_id)
-    id = journal.reserve(tx)
-    outgoing = [Outgoing("archive", "4711", "orders", "ORM^O01", RAW, control_id, "A1")]
-    [delivery] = outbox.enqueue(tx, id, outgoing, 1.0)
-    journal.insert(tx, received, 1.0, id=id, state="routed", answer=ACK, accession="A1")
-    return delivery
+def accept(tx: Transaction, control_ids: Sequence[str]) -> list[int]:
+    """Do to the store what accepting messages does, and return their deliveries."""
+    arrived = [Received("bench", "hl7", "ORM^O01", "EHR|HOSP", "127.0.0.1:1", id, RAW, "d" * 64) for id in control_ids]
+    journal.seen(tx, [journal.name(received) for received in arrived])
+    kept = [(journal.reserve(tx), received) for received in arrived]
+    journal.write(tx, [journal.row_of(received, 1.0, id, "routed", ACK, "", "A1") for id, received in kept])
+    sent = [(id, Outgoing("archive", "4711", "orders", "ORM^O01", RAW, received.control_id, "A1")) for id, received in kept]
+    return [delivery.id for delivery in outbox.enqueue(tx, sent, 1.0)]
 
 
 def measure(db: Database, pump: Callable[[], None], size: int) -> float:
@@ -46,7 +45,7 @@ def measure(db: Database, pump: Callable[[], None], size: int) -> float:
     while time.perf_counter() - began < SECONDS:
         if settled:
             db.run("delivery.settle", outbox.delivered, [(id, "AA") for id in settled], 2.0)
-        waiting = [db.run("journal.accept", accept, f"M{next(numbers)}") for _ in range(size)]
+        waiting = [db.run_each("journal.accept", accept, f"M{next(numbers)}") for _ in range(size)]
         results: list[int] = []
         for fired in waiting:
             fired.addCallback(results.append)

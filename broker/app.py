@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import signal
 import socket
@@ -12,8 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pydicom.uid import generate_uid
-from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
@@ -22,31 +22,37 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from broker.config.load import load
-from broker.config.models import Config, Destination, Listener
-from broker.connectors import base, dicom, mllp, registry
-from broker.dicom.scan import ROUTING
+from broker.config.models import Config, Destination, Listener, Web
+from broker.config.outline import outline
+from broker.config.versions import Versions
+from broker.connectors import base, dicom, file, mllp, registry
 from broker.engine.again import Again
+from broker.engine.attachments import Attaching
+from broker.engine.batchintake import Batches
+from broker.engine.changeover import WEB, Changeover, Key, Parts
 from broker.engine.clock import SiteClock
 from broker.engine.couriers import Couriers
 from broker.engine.delivery import LEASE, Courier, RetryPolicy
 from broker.engine.dicomintake import Dicom
-from broker.engine.hl7intake import Charset, Hl7
+from broker.engine.doors import Doors
+from broker.engine.hl7intake import Hl7
 from broker.engine.intake import Intake
-from broker.engine.passage import Site
-from broker.engine.router import Router
+from broker.engine.outcomes import Outcomes
+from broker.engine.reload import POLL, Reload, chosen
+from broker.engine.rules import rules_of
 from broker.engine.status import Part, Status
 from broker.errors import BrokerError, StoreError
 from broker.obs.capture import TwistedObserver, capture
 from broker.obs.log import Log
 from broker.obs.metrics import Metrics
-from broker.pipeline.header import PSEUDO
-from broker.ris.context import SlotRules
-from broker.store import journal, outbox
+from broker.store import attachments, journal, outbox
 from broker.store.database import Database, open_database
 from broker.store.spool import Spool
+from broker.web.port import WebPort
 from broker.web.site import LOOPBACK, build_site
 
 FILE_THREADS = 8  # syncs of the spool that may be under way at a time
+COLLECT = 10_000, 20, 50  # objects before the youngest are collected, and rounds before older ones are
 DRAIN_SECONDS = 20.0  # for what is under way when the process is told to end
 
 WELCOME = """The broker listens on
@@ -65,7 +71,17 @@ Next: broker send samples/adt_a04.hl7 samples/orm_ct.hl7
 class Broker:
     """One node: everything `channels.yaml` names, wired together."""
 
-    def __init__(self, config: Config, reactor: Any, log: Log, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        config: Config,
+        reactor: Any,
+        log: Log,
+        now: Callable[[], float] = time.time,
+        *,
+        path: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`path`: the channels file that a person edits, where it is not the one that runs; `environment`: what its variables mean."""
         self.config, self.reactor, self.log = config, reactor, log
         self.metrics = Metrics()
         self.metrics.watch_disk(config.data)
@@ -75,20 +91,27 @@ class Broker:
         self._files = ThreadPool(0, FILE_THREADS, "files")
         self.db: Database = self._open_store()
         self.spool = Spool(config.data / "spool", self._in_file_thread, now)
-        self.router = Router(config.channels)
-        self.couriers = Couriers(self._courier(destination) for destination in config.destinations)
-        intake = self._intake()
-        charsets = {one.name: Charset(one.settings["charset"], one.settings["fallback"]) for one in config.listeners if one.kind == "mllp"}
-        self.hl7 = Hl7(intake, self.clock, self.metrics, charsets)
-        self.dicom = Dicom(intake, self.db, self.clock, self.spool, self.metrics, _keywords(config))
+        self._doors = Doors(reactor)
+        self.switchboard = mllp.Switchboard()
+        self.couriers = Couriers(self.courier(destination) for destination in config.destinations)
+        rules = rules_of(config)
+        intake = Intake(self.db, rules.router, rules.site, self.clock, self.metrics, log, self.couriers.deliver, rules.unmatched)
+        outcomes = Outcomes(self.db, reactor)
+        self.couriers.on_ended = outcomes.ended
+        self.hl7 = Hl7(intake, self.clock, self.metrics, rules.manners, outcomes, log)
+        self.dicom = Dicom(intake, self.db, self.clock, self.spool, self.metrics, rules.keywords)
         self.again = Again(self.db, self.hl7, self.dicom, log)
         intake.on_resolved = lambda exam_id: self.again.release(exam_id)
-        self._addresses: dict[str, str] = {}  # of the listeners that are bound
-        self.listeners = [self._listener(listener) for listener in config.listeners]
         self.status = self._status()
-        self._upkeep = LoopingCall(self.couriers.poll)
-        self._upkeep.clock = reactor
-        self._web: Any = None
+        listeners: dict[Key, base.Listener] = {
+            ("listeners", one.name): self.listener(one, self.hl7, self.dicom) for one in config.listeners
+        }
+        self._parts = Parts(intake, self.hl7, self.dicom, self.couriers, self.clock, listeners, {}, rules)
+        self.reload = self._reload(path or config.file, environment)
+        listeners[WEB] = self.web(config.web)
+        self._upkeep = [LoopingCall(self.couriers.poll), LoopingCall(lambda: ensureDeferred(self.reload.poll()))]
+        for call in self._upkeep:
+            call.clock = reactor
         self._delivering = False
 
     async def start(self) -> list[str]:
@@ -100,36 +123,41 @@ class Broker:
         self._delivering = True
         self.couriers.start()
         await self.again.release()
+        await self.again.resume()
         shown = []
         try:
-            for listener in self.listeners:
+            for key, listener in self._parts.listeners.items():
                 shown.append(await listener.start())
-                self._addresses[listener.name] = shown[-1].partition(" ")[2]
-            shown.append(self._serve_web())
+                self._parts.addresses[key] = shown[-1].partition(" ")[2]
         except (OSError, CannotListenError) as error:
             raise BrokerError(f"cannot listen: {error}") from error
-        self._upkeep.start(LEASE / 3, now=False)
+        await self.reload.begin()
+        for call, seconds in zip(self._upkeep, (LEASE / 3, POLL), strict=True):
+            call.start(seconds, now=False)
         return shown
 
     async def stop(self) -> None:
         """Take nothing new, answer and settle what is under way, give up the leases, close the store."""
         self.status.draining = True
-        for listener in self.listeners:
+        await self.reload.end()
+        web = self._parts.listeners.pop(WEB)
+        for listener in self._parts.listeners.values():
             await listener.stop()
-        self._addresses.clear()
-        if self._upkeep.running:
-            self._upkeep.stop()
+        self._parts.addresses.clear()
+        for call in self._upkeep:
+            if call.running:
+                call.stop()
         await self.couriers.stop()
         with suppress(StoreError):
             if self._delivering:  # else the leases in this name are another process's, which keeps this one from starting
                 await self.db.run("outbox.release", outbox.release, self.node)
-        if self._web is not None:
-            await maybeDeferred(self._web.stopListening)
+        await web.stop()
         await self.db.close()
         self.spool.release()
 
     async def _tidy_spool(self) -> None:
         """Take the spool for this process, and remove what a crash left in it."""
+        await self.db.run("attachments.sweep", attachments.sweep)
         used = await self.db.read("journal.spooled", journal.spooled)
         if self.spool.claim(await self.db.run("journal.identity", journal.identity)):
             self.spool.sweep(used)
@@ -154,28 +182,38 @@ class Broker:
     def _in_file_thread(self, fn: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self.reactor, self._files, fn, *args)
 
-    def _intake(self) -> Intake:
-        site = self.config.site
-        root = f"{site.uid_root}." if site.uid_root else None
-        unmatched = {listener.name: listener.unmatched for listener in self.config.listeners}
-        known = Site(site.authority, lambda: str(generate_uid(prefix=root)), site.accession, self.config.stations, SlotRules())
-        return Intake(self.db, self.router, known, self.clock, self.metrics, self.log, self.couriers.deliver, unmatched)
-
-    def _courier(self, destination: Destination) -> Courier:
-        shared = (destination.name, destination.settings, self.reactor)
+    def courier(self, destination: Destination) -> Courier:
+        """Return the courier of a destination."""
+        shared = (destination.name, destination.settings, self._doors)
         peer: base.Destination
         if destination.kind == "mllp":
-            peer = mllp.MllpDestination(*shared, self.metrics, self.log)
+            peer = Attaching(mllp.MllpDestination(*shared, self.metrics, self.log, self.switchboard), self.db)
+        elif destination.kind == "file":
+            peer = Attaching(file.FileDestination(destination.name, destination.settings, self._in_file_thread), self.db)
         else:
             peer = dicom.DicomDestination(*shared, self.spool, self.metrics, self.log)
         policy = RetryPolicy(**destination.settings["retry"])
         return Courier(peer, self.db, self.reactor, self.clock, policy, self.node, self.metrics, self.log)
 
-    def _listener(self, listener: Listener) -> base.Listener:
-        shared = (listener.name, listener.settings, self.reactor)
+    def listener(self, listener: Listener, hl7: Any, dicom_intake: Any) -> base.Listener:
+        """Return a listener that hands over to these."""
+        shared = (listener.name, listener.settings, self._doors)
         if listener.kind == "mllp":
-            return mllp.MllpListener(*shared, self.hl7, self.metrics, self.log)
-        return dicom.DicomListener(*shared, self.dicom, self.spool, self.metrics, self.log)
+            batches = Batches(hl7, self.clock, self.metrics, self.log)
+            return mllp.MllpListener(*shared, batches, self.metrics, self.log, self.switchboard)
+        if listener.kind == "file":
+            return file.FileListener(*shared, hl7, self._in_file_thread, self.clock.text, self.metrics, self.log)
+        return dicom.DicomListener(*shared, dicom_intake, self.spool, self.metrics, self.log)
+
+    def web(self, web: Web) -> base.Listener:
+        """Return what serves the web port."""
+        hosts = LOOPBACK if web.bind in LOOPBACK else frozenset[str]()
+        site = build_site(self.status, self.metrics, self._refresh, self.log, self.reactor, hosts=hosts, configuration=self.reload)
+        return WebPort(web.bind, web.port, site, self._doors)
+
+    async def _refresh(self) -> None:
+        await self.reload.refresh()
+        await self.status.refresh()
 
     def _status(self) -> Status:
         config = self.config
@@ -185,24 +223,51 @@ class Broker:
             self.metrics,
             config.site.name,
             version("broker"),
-            [Part(channel.name, channel.source, channel.route.description) for channel in config.channels],
-            [Part(one.name, one.kind, f"{one.settings['host']}:{one.settings['port']}") for one in config.destinations],
-            lambda: [(self._listening(one), one.name in self._addresses) for one in config.listeners],
+            _channels(config),
+            _destinations(config),
+            lambda: [(self._listening(one), ("listeners", one.name) in self._parts.addresses) for one in self.config.listeners],
             self.again,
             self.couriers,
+            lambda: self.reload.status(),
         )
 
     def _listening(self, listener: Listener) -> Part:
-        return Part(
-            listener.name, listener.kind, self._addresses.get(listener.name, f"{listener.settings['bind']}:{listener.settings['port']}")
+        place = self._parts.addresses.get(("listeners", listener.name)) or _place(listener)
+        return Part(listener.name, listener.kind, place)
+
+    def _reload(self, path: Path, environment: Mapping[str, str] | None) -> Reload:
+        environment = {} if environment is None else environment
+        return Reload(
+            path,
+            self.config,
+            Versions(self.config.data),
+            Changeover(self._parts, self, self.db, self._doors, self._in_file_thread, self.log),
+            lambda path: load(path, environment, registry),
+            lambda sources: outline(sources, environment, registry),
+            self.db,
+            self.clock,
+            self._in_file_thread,
+            self.metrics,
+            self.log,
+            self.status.connections,
+            self._configured,
         )
 
-    def _serve_web(self) -> str:
-        web = self.config.web
-        hosts = LOOPBACK if web.bind in LOOPBACK else frozenset[str]()
-        site = build_site(self.status, self.metrics, self.status.refresh, self.log, self.reactor, hosts=hosts)
-        self._web = self.reactor.listenTCP(web.port, site, interface=web.bind)
-        return f"http {web.bind}:{self._web.getHost().port}"
+    def _configured(self, config: Config) -> None:
+        self.config = config
+        self.status.configure(config.site.name, _channels(config), _destinations(config))
+
+
+def _channels(config: Config) -> list[Part]:
+    return [Part(channel.name, channel.source, channel.route.description) for channel in config.channels]
+
+
+def _destinations(config: Config) -> list[Part]:
+    return [Part(one.name, one.kind, _place(one)) for one in config.destinations]
+
+
+def _place(one: Listener | Destination) -> str:
+    return registry.where(one.settings)
 
 
 def _node_name(data: Path) -> str:
@@ -210,22 +275,19 @@ def _node_name(data: Path) -> str:
     return f"{socket.gethostname()[:50]}-{hashlib.blake2b(bytes(data.resolve()), digest_size=3).hexdigest()}"
 
 
-def _keywords(config: Config) -> tuple[str, ...]:
-    """Return the attributes of an object's header that some route reads, and those everybody wants."""
-    read = {path for channel in config.channels if channel.protocol == "dicom" for path in channel.route.paths}
-    return tuple(dict.fromkeys((*ROUTING, *sorted(read - set(PSEUDO)))))
-
-
 def run(path: Path, environment: Mapping[str, str], log_format: str = "auto") -> int:
     """Run the broker until SIGTERM, SIGINT or a failure of its store; return the exit code. Raises BrokerError."""
     from twisted.internet import reactor  # the reactor is chosen here and nowhere else
 
-    config = load(path, environment, registry)
+    runs = chosen(path, Versions.of(path, environment, registry))
+    config = load(runs, environment, registry)
     log = Log(terminal={"json": False, "text": True}.get(log_format))
     capture(log)
     for warning in config.warnings:
         log.warning("configuration", file=warning.file, line=warning.line, what=warning.what)
-    return _Process(Broker(config, reactor, log)).run()
+    if runs != path:
+        log.warning("earlier version", file=str(runs), what="it was taken up again, and the files it was taken for have not changed since")
+    return _Process(Broker(config, reactor, log, path=path, environment=environment)).run()
 
 
 class _Process:
@@ -243,6 +305,7 @@ class _Process:
         self._reactor.callWhenRunning(self._start)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda got, frame: self._reactor.callFromThread(self._end))
+        signal.signal(signal.SIGHUP, lambda got, frame: self._reactor.callFromThread(self._apply))
         self._reactor.run(installSignalHandlers=False)
         if self._error:
             raise self._error
@@ -252,8 +315,15 @@ class _Process:
         ensureDeferred(self._broker.start()).addCallbacks(self._say, self._failed)
 
     def _say(self, listening: list[str]) -> None:
+        # what was built so far stays: the collector need not look at it again, nor at each message's few hundred objects at once
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*COLLECT)
         self._log.info("started", node=self._broker.node, count=len(listening))
         print(WELCOME.format(listening="\n".join(f"  {line}" for line in listening), web=listening[-1].split()[-1]), flush=True)
+
+    def _apply(self) -> None:
+        ensureDeferred(self._broker.reload.apply_for("SIGHUP"))
 
     def _failed(self, failure: Failure) -> None:
         if not failure.check(BrokerError):

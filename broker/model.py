@@ -70,8 +70,9 @@ class StoreRequest:
     """What a C-STORE delivery sends: a spooled object and the header attributes to set on the way out."""
 
     spooled: Spooled
-    changes: Mapping[str, str] = field(default_factory=dict)  # keyword -> value, "" empties; dotted into sequences
+    changes: Mapping[str, str] = field(default_factory=dict)  # path (dicom.path) -> value, "" empties
     reason: str = "COERCE"  # Reason for the Attribute Modification (0400,0565)
+    removals: tuple[str, ...] = ()  # of the paths in `changes`, those that go away instead of being emptied
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +106,13 @@ class Entry:
     target: str
     message_id: int | None
     detail: str  # free of patient data
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One place where two versions of a message or header differ."""
+
+    path: str  # "PID-3.4", "OBX[2]" for a whole segment, "PatientName" in DICOM
+    before: str  # "" when there was nothing
+    after: str
+    kind: Literal["changed", "added", "removed", "moved"]  # moved: a whole segment, which stands among others now

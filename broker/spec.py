@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-OptionType = Literal["text", "integer", "number", "boolean", "duration", "size", "path", "texts", "mapping", "condition", "any"]
+OptionType = Literal["text", "integer", "number", "boolean", "duration", "size", "path", "texts", "mapping", "condition", "steps", "any"]
 
 REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "required"})()
 
@@ -24,9 +24,10 @@ _TYPES: dict[OptionType, dict[str, Any]] = {
     "duration": {"type": "string", "pattern": _DURATION},  # "30s", "5m", "24h"
     "size": {"type": "string", "pattern": _SIZE},  # "16 MB"
     "path": {"type": "string"},
-    "texts": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+    "texts": {"type": ["string", "array"], "items": {"type": "string"}},
     "mapping": {"type": "object"},
     "condition": {"type": "string"},
+    "steps": {},  # each is checked by its own spec as it is compiled; editors get the whole by config/schema.py
     "any": {},
 }
 
@@ -68,6 +69,8 @@ class Option:
         schema["description"] = self.description
         if self.default is not REQUIRED and self.default is not None:
             schema["default"] = self.default
+        if self.example is not None:
+            schema["examples"] = [self.example]
         return schema
 
     def read(self, value: Any) -> Any:
@@ -102,7 +105,7 @@ class Spec:
         schema["description"] = self.summary
         if self.short:
             bare = next(o for o in self.options if o.name == self.short).schema()
-            schema = {"anyOf": [bare, schema], "description": self.summary}
+            return {**_either(bare, schema, self.short), "description": self.summary}
         return schema
 
     def read(self, value: Any) -> dict[str, Any]:
@@ -110,6 +113,17 @@ class Spec:
         if self.short and not (isinstance(value, Mapping) and set(value) <= {o.name for o in self.options}):
             value = {self.short: value}
         return read(self.options, value)
+
+
+def _either(bare: dict[str, Any], full: dict[str, Any], short: str) -> dict[str, Any]:
+    """Return one schema for a bare value or a mapping, without `anyOf` where it would hide which of the two is meant."""
+    kinds = bare.get("type", [])
+    kinds = kinds if isinstance(kinds, list) else [kinds]
+    if "object" in kinds:  # a mapping with this one key is the long form
+        return {**bare, "if": {"required": [short], "maxProperties": 1}, "then": full}
+    if not kinds:
+        return {"if": {"type": "object"}, "then": full, "else": bare}
+    return {**bare, **full, "type": [*kinds, "object"]}
 
 
 def mapping_schema(options: tuple[Option, ...]) -> dict[str, Any]:

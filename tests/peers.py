@@ -217,6 +217,8 @@ class Archive:
     def stop(self) -> None:
         """Close the port and every association."""
         if self._server:
+            for association in self._server.active_associations:
+                association.abort()
             self._server.shutdown()
             self._server = None
 

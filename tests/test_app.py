@@ -11,6 +11,8 @@ import pytest
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
 
 from broker.app import Broker
 from broker.config.load import load
@@ -49,9 +51,30 @@ def reactor() -> Reactor:
     return Reactor()
 
 
+class NoThreads:
+    """Does the work of a pool of threads here and now."""
+
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+    def callInThreadWithCallback(self, done: Any, call: Any, *args: Any) -> None:
+        try:
+            found = call(*args)
+        except Exception:
+            done(False, Failure())
+        else:
+            done(True, found)
+
+
 def made(folder: Path, reactor: Reactor) -> Broker:
-    config = load(ROOT / "channels.yaml", {"BROKER_DATA": str(folder), "WEB_PORT": "8080"}, registry)
-    return Broker(config, reactor, Log(StringIO(), terminal=False), lambda: 1000.0)
+    environment = {"BROKER_DATA": str(folder), "WEB_PORT": "8080"}
+    config = load(ROOT / "channels.yaml", environment, registry)
+    broker = Broker(config, reactor, Log(StringIO(), terminal=False), lambda: 1000.0, environment=environment)
+    broker._files = NoThreads()  # type: ignore[assignment]
+    return broker
 
 
 def wait(reactor: Reactor, waiting: Deferred[Any]) -> Any:
@@ -77,7 +100,8 @@ def stop(broker: Broker, reactor: Reactor) -> None:
 
 def test_the_threads_end_with_the_reactor_even_when_the_broker_could_not_stop(tmp_path: Path, reactor: Reactor) -> None:
     broker = made(tmp_path, reactor)
-    start(broker, reactor)
+    broker._files = ThreadPool(0, 1)
+    ensureDeferred(broker.start())
     assert broker._files.started
     for end in reactor.ending:
         end()

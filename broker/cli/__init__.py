@@ -8,12 +8,18 @@ from pathlib import Path
 
 import click
 
-from broker.cli.configs import check, explain, schema, test
+from broker.cli.check import check
+from broker.cli.configs import schema
+from broker.cli.explain import explain
 from broker.cli.messages import messages, trace
+from broker.cli.plan import apply, plan, rollback, versions
+from broker.cli.replay import replay
 from broker.cli.run import run
 from broker.cli.send import send
 from broker.cli.simulate import simulate
 from broker.cli.status import status
+from broker.cli.test import test
+from broker.cli.try_ import try_
 from broker.errors import BrokerError, ConfigError
 
 
@@ -49,5 +55,5 @@ def main(context: click.Context, config: Path) -> None:
     context.obj = config
 
 
-for command in (run, check, test, explain, schema, send, status, messages, trace, simulate):
+for command in (run, check, test, try_, plan, replay, apply, versions, rollback, explain, schema, send, status, messages, trace, simulate):
     main.add_command(command)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import hl7
 
+from broker.errors import MessageError
 from broker.hl7 import mllp
-from broker.hl7.ack import read_answer
+from broker.hl7.ack import Asked, asked, read_answer
 from broker.hl7.message import Message
+from broker.hl7.tables import ACCEPTED
 
 
 @click.command()
@@ -28,10 +31,12 @@ def send(files: tuple[Path, ...], host: str, port: int, new_id: bool, timeout: f
     try:
         with socket.create_connection((host, port), timeout=timeout) as connection:
             for file in files:
-                code, control_id, text = read_answer(_exchange(connection, _message(file, new_id)))
-                accepted = accepted and code in ("AA", "CA")
-                shown = {"file": str(file), "code": code, "control_id": control_id, "text": text}
-                click.echo(json.dumps(shown) if as_json else f"{code}  {file}  {text}".rstrip())
+                for raw in _exchange(connection, _message(file, new_id)):
+                    code, control_id, text = read_answer(raw)
+                    text = _said(raw) or text
+                    accepted = accepted and code in ACCEPTED
+                    shown = {"file": str(file), "code": code, "control_id": control_id, "text": text}
+                    click.echo(json.dumps(shown) if as_json else f"{code}  {file}  {text}".rstrip())
     except OSError as error:
         raise click.ClickException(f"{host}:{port}: {error.strerror or error} (is the broker running? see `broker run`)") from error
     if not accepted:
@@ -47,11 +52,30 @@ def _message(file: Path, new_id: bool) -> bytes:
     return message.encode()
 
 
-def _exchange(connection: socket.socket, raw: bytes) -> bytes:
+def _exchange(connection: socket.socket, raw: bytes) -> Iterator[bytes]:
+    """Send a message, and yield its answers: one, or in the enhanced mode perhaps two."""
     connection.sendall(mllp.frame(raw))
+    wanted = _asked(raw)
+    if wanted is not None and not {*wanted} - {"", "NE"}:
+        return
     framer = mllp.Framer(1 << 20)
     while data := connection.recv(65536):
         for item in framer.receive(data):
             if isinstance(item, mllp.Frame):
-                return item.raw
+                yield item.raw
+                if not (wanted and wanted.application == "AL" and read_answer(item.raw).code == "CA"):
+                    return
     raise OSError("the connection was closed without an answer")
+
+
+def _asked(raw: bytes) -> Asked | None:
+    try:
+        return asked(Message.parse(raw))
+    except MessageError:
+        return None  # what is no HL7 gets an answer as well
+
+
+def _said(raw: bytes) -> str:
+    """Return what an answer says of an error to a person: the place, and ERR-8, ERR-3 or MSA-3."""
+    answer = Message.parse(raw)
+    return next((text for path in ("ERR-8", "ERR-3.2", "MSA-3") if (text := answer.get(path))), "")

@@ -9,10 +9,12 @@ import yaml
 
 from broker.config.options import CHANNEL, TOP, UNMATCHED, Registry
 from broker.pipeline import references
+from broker.pipeline.blocks import BLOCK
 from broker.pipeline.cases import CASE
 from broker.pipeline.fields import DICOM_FIELDS, HL7_FIELDS
 from broker.pipeline.layout import Layout, shipped_layouts
 from broker.pipeline.route import ROUTE, TARGET
+from broker.pipeline.scenario import SENTENCES
 from broker.pipeline.shape import did_you_mean
 from broker.pipeline.steps import STEPS
 from broker.spec import REQUIRED, Option, Spec
@@ -22,6 +24,7 @@ GROUPS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "channel": ("One entry of channels:", CHANNEL),
     "listener": ("What every listener has beside its protocol", (UNMATCHED,)),
     "route": ("A file in routes/", ROUTE),
+    "block": ("Several steps under one condition", BLOCK),
     "target": ("One entry of a route's to:", TARGET),
     "case": ("One entry of a file in routes/tests/", CASE),
 }
@@ -39,6 +42,7 @@ def topics(registry: Registry) -> dict[str, str]:
         found.setdefault(group, "\n".join([title, "", *(option_text(option) for option in options)]))
         for name, option in _nested(group, options):
             found[name] = option_text(option)
+    found["scenario"] = scenario_text()
     for layout in shipped_layouts().values():
         found[layout.message] = layout_text(layout)
     for name in references.names():
@@ -52,16 +56,27 @@ def _nested(prefix: str, options: tuple[Option, ...]) -> Iterator[tuple[str, Opt
         yield from _nested(f"{prefix}.{option.name}", option.options)
 
 
+def known(name: str, registry: Registry) -> bool:
+    """Whether a step, listener, destination, layout or group is called so."""
+    return name in topics(registry)
+
+
+def texts(name: str, registry: Registry) -> list[str]:
+    """Return the texts for a step, listener, destination, option, layout or reference; none when nothing is called so."""
+    found = topics(registry)
+    if name in found:
+        return [found[name]]
+    if f"{{{name}}}" in found:
+        return [found[f"{{{name}}}"]]
+    return [f"{topic}\n{text}" for topic, text in found.items() if topic.endswith(f".{name}")]
+
+
 def explain(name: str, registry: Registry) -> str:
     """Return the text for a step, listener, destination, option, layout or reference; raises LookupError that says what is near."""
-    known = topics(registry)
-    if name in known:
-        return known[name]
-    if f"{{{name}}}" in known:
-        return known[f"{{{name}}}"]
-    if ends := [topic for topic in known if topic.endswith(f".{name}")]:
-        return "\n".join(f"{topic}\n{known[topic]}" for topic in ends)
-    raise LookupError(f"nothing is called {name}; {did_you_mean(name, known)}")
+    found = texts(name, registry)
+    if not found:
+        raise LookupError(f"nothing is called {name}; {did_you_mean(name, topics(registry))}")
+    return "\n".join(found)
 
 
 def component_text(spec: Spec) -> str:
@@ -76,6 +91,12 @@ def option_text(option: Option) -> str:
     return f"  {option.name}: {_kind(option)}. {option.description}" + (
         f" For example {_shown(option.example)}." if option.example is not None else ""
     )
+
+
+def scenario_text() -> str:
+    """Return the sentences of a scenario in plain text."""
+    lines = ["scenario (a file in routes/tests/scenarios/)", "", "  scenario: its name; clock: when it begins; renamed: words of the samples."]
+    return "\n".join([*lines, "  steps: a list of these sentences:", "", *(f"  {one.example}\n      {one.meaning}" for one in SENTENCES)])
 
 
 def layout_text(layout: Layout) -> str:
@@ -99,7 +120,7 @@ def reference_text(name: str) -> str:
 
 
 def _kind(option: Option) -> str:
-    kind = {"texts": "text or list of texts", "any": "see below"}.get(option.type, option.type)
+    kind = {"texts": "text or list of texts", "steps": "list of steps", "any": "see below"}.get(option.type, option.type)
     if option.choices:
         kind = f"{'any of' if option.type == 'texts' else 'one of'} {', '.join(option.choices)}"
     if option.default is REQUIRED:
@@ -122,7 +143,8 @@ def pages(registry: Registry) -> dict[str, str]:
         "steps.md": _page("Steps", "What a route may do, in the order it is written.", [_component(kind.spec) for kind in STEPS.values()]),
         "connectors.md": _page("Listeners and destinations", "The protocols the broker speaks.", [_component(spec) for spec in connectors]),
         "layouts.md": _page("Message layouts", "The messages that `build:` makes.", [_layout(one) for one in shipped_layouts().values()]),
-        "references.md": _page("References", "What may stand in braces.", [_references()]),
+        "references.md": _page("References", "What may stand in braces; in a step also a path of the message, such as `{PID-5.1}`.", [_references()]),
+        "scenarios.md": _page("Scenarios", "The sentences a scenario may have as its steps.", [_sentences()]),
         "fields.md": _page("Fields", "Where the `ris` step looks in a message, in this order; `fields:` overrides one.", list(_fields())),
     }
 
@@ -163,6 +185,11 @@ def _example(option: Option) -> str:
 def _layout(layout: Layout) -> str:
     body = layout_text(layout).split("\n", 4)[4]
     return f"## {layout.message}\n\n{layout.summary}\n\n```\n{body}\n```"
+
+
+def _sentences() -> str:
+    rows = [f"| `{_cell(one.example)}` | {_cell(one.meaning)} |" for one in SENTENCES]
+    return "\n".join(["| step | what it does, or looks at |", "|---|---|", *rows])
 
 
 def _references() -> str:

@@ -7,7 +7,7 @@ A plain scalar gets its type after the substitution, a quoted one stays text.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ class Document:
     file: str  # as a person would name it
     value: Any = None
     problems: list[Problem] = field(default_factory=list)
+    text: str = ""  # as it was read
+    secrets: dict[str, str] = field(default_factory=dict)  # path of a `${file:…}` -> what stood in it
     _root: yaml.Node | None = None
 
     def line(self, place: Place) -> int:
@@ -87,9 +89,9 @@ def read_text(path: Path, file: str) -> str | Problem:
         return Problem(file, 0, "", f"cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
-def parse_document(text: str, file: str, environment: Mapping[str, str]) -> Document:
-    """Return the document of a YAML text."""
-    document = Document(file)
+def parse_document(text: str, file: str, environment: Mapping[str, str], secret: Callable[[str], str | Problem] | None = None) -> Document:
+    """Return the document of a YAML text; `secret` returns what stands for a `${file:…}`, which is read when there is none."""
+    document = Document(file, text=text)
     try:
         document._root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -99,16 +101,21 @@ def parse_document(text: str, file: str, environment: Mapping[str, str]) -> Docu
         what = "nested too deeply" if isinstance(error, RecursionError) else f"not YAML: {str(error).splitlines()[0]}"
         document.problems.append(Problem(file, 0, "", what))
     if document._root is not None:
-        document.value = _Reader(document, environment).value(document._root, (), 0)
+        document.value = _Reader(document, environment, secret or _in_file).value(document._root, (), 0)
     return document
+
+
+def _in_file(path: str) -> str | Problem:
+    return read_text(Path(path), path)
 
 
 class _Reader:
     """Turns the nodes of one document into values."""
 
-    def __init__(self, document: Document, environment: Mapping[str, str]) -> None:
+    def __init__(self, document: Document, environment: Mapping[str, str], secret: Callable[[str], str | Problem]) -> None:
         self._document = document
         self._environment = environment
+        self._secret = secret
         self._count = 0
 
     def value(self, node: yaml.Node, place: Place, depth: int) -> Any:
@@ -150,10 +157,12 @@ class _Reader:
             return "${"  # written $${
         name, has_default, default = match.group(2).partition(":-")
         if name.startswith("file:"):
-            text = read_text(Path(name.removeprefix("file:")), name.removeprefix("file:"))
+            path = name.removeprefix("file:")
+            text = self._secret(path)
             if isinstance(text, Problem):
                 self._problem(node, place, f"{text.file} {text.what}")
                 return ""
+            self._document.secrets[path] = text
             return text.rstrip("\r\n")
         if not _NAME.fullmatch(name):
             self._problem(node, place, f"${{{name}}} names no environment variable", "write ${NAME}, ${NAME:-default} or ${file:/path}")

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from broker.config.check import check_config
+from broker.config.check import Watch, check_config
 from broker.config.models import Config
 from broker.config.options import Registry
 from broker.errors import ConfigError
 
 
-def load(path: str | Path, environment: Mapping[str, str], registry: Registry) -> Config:
+def load(path: str | Path, environment: Mapping[str, str], registry: Registry, watch: Watch | None = None) -> Config:
     """Return the configuration; raises ConfigError with all problems."""
-    checked = check_config(path, environment, registry)
+    checked = check_config(path, environment, registry, watch, standards=False)
     if checked.config is None:
         raise ConfigError(checked.problems)
     return checked.config

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from broker.config.sources import Source, digest
 from broker.errors import Problem
 from broker.model import Protocol
 from broker.pipeline.route import Route
@@ -14,6 +15,7 @@ from broker.pipeline.tables import Table
 from broker.ris.context import Station
 
 Unmatched = Literal["reject", "park", "drop"]
+Reload = Literal["on_request", "on_change"]
 RIS = "ris"  # the source of channels that hear what happens in the department
 
 
@@ -89,4 +91,11 @@ class Config:
     listeners: tuple[Listener, ...]
     destinations: tuple[Destination, ...]
     channels: tuple[Channel, ...]
+    reload: Reload = "on_request"
+    sources: tuple[Source, ...] = ()  # every file it was read from
     warnings: tuple[Problem, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Return what tells this configuration from any other: of the content of all its files but the secrets."""
+        return digest(self.sources)

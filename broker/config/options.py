@@ -57,6 +57,20 @@ TOP = (
     Option("web", "mapping", "Metrics, health and API.", default={}, options=WEB),
     Option("tables", "path", "Folder of the code tables; every CSV is one, named by its file.", default="mappings/", example="mappings/"),
     Option("stations", "text", "The code table that names the modalities that can be booked.", default="stations", example="stations"),
+    Option(
+        "reload",
+        "text",
+        "When a running broker takes changed files: `on_request` by `broker apply` or SIGHUP, `on_change` also by itself.",
+        default="on_request",
+        choices=("on_request", "on_change"),
+    ),
+    Option(
+        "extensions",
+        "texts",
+        "HL7 fields and segments that senders use although no version of the standard has them; `broker check` takes them as they are.",
+        default=(),
+        example=["OBR-51", "PID-40"],
+    ),
     Option("listeners", "mapping", "What the broker listens on.", default={}),
     Option("destinations", "mapping", "Where it delivers to.", default={}),
     Option(

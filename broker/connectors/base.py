@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from pydicom.dataset import Dataset
 from twisted.internet.defer import Deferred
 
+from broker.hl7 import charset
+from broker.hl7.recode import POLICIES
 from broker.model import Delivery, Spooled
 from broker.spec import Option
 
@@ -21,6 +24,25 @@ RETRY = Option(
         Option("first", "duration", "Wait before the second attempt; each further wait is twice as long.", default="1s", example="1s"),
         Option("most", "duration", "Longest wait between two attempts.", default="5m", example="5m"),
         Option("park_after", "duration", "Time after which a failing delivery is parked; never when absent.", default=None, example="24h"),
+    ),
+)
+
+WRITTEN_IN = (
+    Option(
+        "charset",
+        "text",
+        "Character set that messages are sent in, named in their MSH-18; without it, each in its own.",
+        default=None,
+        choices=charset.NAMES,
+        example="8859/1",
+    ),
+    Option(
+        "unencodable",
+        "text",
+        "What happens to a character that `charset` does not have: `refuse` answers the sender AE with its place, `transliterate` "
+        "writes the nearest and refuses where there is none, `escape` writes `\\X..\\` with its UTF-8 bytes.",
+        default="refuse",
+        choices=tuple(POLICIES),
     ),
 )
 
@@ -38,9 +60,10 @@ class Listener(Protocol):
 
 
 class Destination(Protocol):
-    """Something that delivers, one delivery after the other."""
+    """Something that delivers, `width` deliveries at a time."""
 
     name: str
+    width: int
 
     def send(self, delivery: Delivery) -> Deferred[str]:
         """Fire with the peer's answer ("AA", "0x0000"); fail with `Retry` or `Refused`."""
@@ -52,9 +75,10 @@ class Destination(Protocol):
 class Hl7Intake(Protocol):
     """Where an HL7 listener hands over what it received."""
 
-    def receive_hl7(self, listener: str, peer: str, raw: bytes) -> Deferred[bytes]:
+    def receive_hl7(self, listener: str, peer: str, raw: bytes, later: Callable[[bytes], None] | None = None) -> Deferred[bytes]:
         """Fire with the answer (an unframed ACK) once the message is durable; b"" means that none is due.
 
+        `later` sends an application acknowledgment that follows it over the same connection (enhanced mode).
         Fails with `StoreError` when nothing could be kept: the connection must then close without an answer.
         """
 

@@ -67,6 +67,8 @@ class _Ready:
 class DicomDestination:
     """Sends C-STORE deliveries, one after the other; raises ValueError when an AE title makes no sense."""
 
+    width = 1
+
     def __init__(self, name: str, settings: Mapping[str, Any], reactor: Any, spool: Spool, metrics: Metrics, log: Log) -> None:
         self.name = name
         for title in ("ae_title", "calling_ae_title"):
@@ -216,7 +218,7 @@ def _prepare(path: str, request: StoreRequest, system: str, now: str) -> _Ready:
     """Read, change and encode the header; the rest stays in the file."""
     spooled = request.spooled
     header, offset = read_header(path)
-    header = coerce(header, request.changes, reason=request.reason, system=system, now=now)
+    header = coerce(header, request.changes, reason=request.reason, system=system, now=now, removals=request.removals)
     head = encode_header(header, spooled.transfer_syntax)
     instance = str(header.get("SOPInstanceUID") or spooled.sop_instance)
     file = open(path, "rb")  # noqa: SIM115 - closed by who sends it

@@ -47,7 +47,9 @@ LISTENER = Spec(
         Option(
             "peers",
             "mapping",
-            "Calling AE titles, each with `from` (address, network or a list), `charset` (of worklist answers), `associations` (most at "
+            "Calling AE titles, each with `from` (address, network or a list), `charset` (of worklist answers to a query that names "
+            "none), `unencodable` (a text that does not fit is written with the nearest letters: `transliterate`; or `unicode`: "
+            "its entry goes to ISO_IR 192, as one does whose characters have no nearest letters), `associations` (most at "
             'once), `private` (take SOP classes the standard does not know); or `refuse`. "*" is everyone else.',
             default={"*": {"from": ["127.0.0.0/8", "::1"]}},
             example={"CT1": {"from": "10.1.3.0/24", "charset": "ISO_IR 100", "associations": 4}, "*": "refuse"},

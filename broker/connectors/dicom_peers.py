@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from broker.dicom.charset import is_known
+from broker.dicom.charset import TRANSLITERATE, UNENCODABLE, is_known
 from broker.security.addresses import Addresses
 
 EVERYONE_ELSE = "*"
 REFUSE = "refuse"
-_KEYS = ("from", "charset", "associations", "private")
+_KEYS = ("from", "charset", "unencodable", "associations", "private")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class Peer:
 
     addresses: Addresses | None = None  # None: from anywhere
     charset: tuple[str, ...] = ()  # Specific Character Set of worklist answers when the query names none
+    unencodable: str = TRANSLITERATE  # what becomes of a text in a worklist answer that does not fit the character set
     associations: int | None = None  # at the same time; None: no limit of its own
     private: bool = False  # whether SOP classes that the standard does not know may be stored
 
@@ -57,6 +58,7 @@ def _peer(value: Mapping[str, Any]) -> Peer:
     return Peer(
         addresses=Addresses.parse(_texts(value["from"])) if value.get("from") else None,
         charset=tuple(_texts(charset)),
+        unencodable=value.get("unencodable", TRANSLITERATE),
         associations=value.get("associations"),
         private=bool(value.get("private", False)),
     )
@@ -92,6 +94,8 @@ def _check_peer(value: Mapping[str, Any]) -> list[tuple[str, str]]:
             mistakes.append(("charset", "write defined terms of Specific Character Set, as ISO_IR 100"))
     except TypeError:
         mistakes.append(("charset", "write a text or a list of texts"))
+    if value.get("unencodable", TRANSLITERATE) not in UNENCODABLE:
+        mistakes.append(("unencodable", f"write {' or '.join(UNENCODABLE)}"))
     count = value.get("associations", 1)
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         mistakes.append(("associations", "write a whole number from 1 on"))

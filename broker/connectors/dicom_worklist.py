@@ -41,7 +41,8 @@ class Finding(Gathering):
 
     async def _work(self, identifier: Dataset) -> None:
         serving = self.acceptor.serving
-        charset = answer_charset(identifier, self.acceptor.peer.charset)
+        peer = self.acceptor.peer
+        charsets = answer_charsets(identifier, peer.charset)
         entries = await serving.intake.find_worklist(self.acceptor.caller, identifier)
         flow = Flow()
         transport = self.acceptor.transport
@@ -50,7 +51,7 @@ class Finding(Gathering):
             for at in range(0, len(entries), _BATCH):
                 if self.cancelled or self.gone:
                     break
-                batch = await off_core(serving.reactor, _encode, entries[at : at + _BATCH], charset, self.context.syntax)
+                batch = await off_core(serving.reactor, _encode, entries[at : at + _BATCH], charsets, peer.unencodable, self.context.syntax)
                 await self._send(batch, flow)
         finally:
             transport.unregisterProducer()
@@ -76,17 +77,16 @@ class Finding(Gathering):
         return Status.MISMATCH if isinstance(failure.value, MessageError) else Status.CANNOT_UNDERSTAND
 
 
-def answer_charset(identifier: Dataset, configured: Sequence[str]) -> tuple[str, ...]:
-    """Return the character set of the answers: the one the query asks for, else the peer's, else Unicode."""
+def answer_charsets(identifier: Dataset, configured: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the character sets of the answers, best first: the one the query asks for, the peer's, and Unicode where there is neither."""
     asked = tuple(charset_of(identifier))
-    if any(asked) and is_known(asked):
-        return asked
-    return tuple(configured) or (UNICODE,)
+    known = [asked] if any(asked) and is_known(asked) else []
+    return [*known, *([tuple(configured)] if configured else [])] or [(UNICODE,)]
 
 
-def _encode(entries: list[Dataset], charset: tuple[str, ...], syntax: str) -> list[bytes]:
+def _encode(entries: list[Dataset], charsets: list[tuple[str, ...]], unencodable: str, syntax: str) -> list[bytes]:
     encoded: list[Any] = []
     for entry in entries:
-        write_in(entry, charset)
+        write_in(entry, charsets, unencodable)
         encoded.append(encode(entry, syntax))
     return encoded

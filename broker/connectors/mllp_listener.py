@@ -3,195 +3,59 @@
 from __future__ import annotations
 
 import errno
-from collections import deque
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from twisted.application.internet import ClientService, backoffPolicy
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.python.failure import Failure
+from twisted.internet.protocol import Factory
 
 from broker.connectors.base import Hl7Intake
-from broker.hl7.mllp import Fault, Frame, Framer, frame
+from broker.connectors.mllp_exchange import Line, Switchboard
+from broker.connectors.mllp_receiver import Receiver
+from broker.connectors.mllp_wire import endpoint, read_address, shown
+from broker.connectors.tls import credentials, secured
 from broker.obs.log import Log
 from broker.obs.metrics import Metrics
+from broker.security.addresses import Addresses
 
 BACKLOG = 512  # connections the kernel may hold before they are accepted
-GRACE = 5.0  # seconds in which a closing connection may send what is left
+TOLD = 256  # addresses remembered that were turned away and logged
+CONNECT_TIMEOUT = 10.0  # seconds
+FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds between two attempts to connect
 
 
-class _Slot:
-    """One received message that waits for its answer."""
-
-    __slots__ = ("answer", "at", "done")
-
-    def __init__(self, at: float) -> None:
-        self.at = at  # when its last byte came
-        self.done = False
-        self.answer: bytes | None = None  # None when done: nothing was kept, the connection closes
-
-
-class _Receiver(Protocol):
-    """One connection of a listener; several of its messages may be under way, their answers leave in order."""
-
-    transport: Any
-
-    def __init__(self, listener: MllpListener, peer: str) -> None:
-        self._listener = listener
-        self._peer = peer
-        self._framer = Framer(listener.settings["limit"])
-        self._frames: deque[bytes] = deque()  # cut but not handed over; never more than one read brings
-        self._slots: deque[_Slot] = deque()  # handed over
-        self._told: set[str] = set()  # faults logged; all are counted
-        self._reading = True
-        self._choked = self._handing = self._closing = self._gone = False
-        self._heard = 0.0
-        self._timer: Any = None
-
-    def connectionMade(self) -> None:
-        self.transport.setTcpNoDelay(True)
-        self.transport.setTcpKeepAlive(True)
-        self.transport.registerProducer(self, True)  # a peer that does not read its answers is not read from either
-        self._heard = self._listener.reactor.seconds()
-        self._listener.opened(self)
-        self._watch()
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._closing:
-            return
-        self._heard = self._listener.reactor.seconds()
-        for item in self._framer.receive(data):
-            if isinstance(item, Frame):
-                self._frames.append(item.raw)
-            else:
-                self._faulty(item)
-        self._hand_over()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._gone = self._closing = True
-        self._slots.clear()
-        self._frames.clear()
-        for fault in self._framer.end():
-            self._faulty(fault)
-        if self._timer.active():
-            self._timer.cancel()
-        self._listener.closed(self)
-
-    def finish(self) -> None:
-        """Take nothing new, answer what was handed over, close."""
-        if not self._closing:
-            self._frames.clear()
-            self._end()
-
-    # the transport calls these when its send buffer is full, and empty again
-
-    def pauseProducing(self) -> None:
-        self._choked = True
-        self._pace()
-
-    def resumeProducing(self) -> None:
-        self._choked = False
-        self._pace()
-
-    def stopProducing(self) -> None:
-        self._choked = True
-
-    # inside
-
-    def _hand_over(self) -> None:
-        if self._handing:
-            return
-        self._handing = True  # an answer that is there at once must not come back in here
-        listener = self._listener
-        while self._frames and len(self._slots) < listener.outstanding:
-            slot = _Slot(self._heard)
-            self._slots.append(slot)
-            receiving = listener.intake.receive_hl7(listener.name, self._peer, self._frames.popleft())
-            receiving.addCallbacks(self._answered, self._failed, (slot,), {}, (slot,), {})
-        self._handing = False
-        self._pace()
-        if self._closing and not self._slots and not self._frames and not self._gone:
-            self._close()
-
-    def _answered(self, answer: bytes, slot: _Slot) -> None:
-        slot.done, slot.answer = True, answer
-        self._flush()
-
-    def _failed(self, failure: Failure, slot: _Slot) -> None:
-        slot.done = True
-        if "failed" not in self._told:
-            self._told.add("failed")
-            self._listener.log.failure("mllp closes without an answer", failure, listener=self._listener.name, peer=self._peer)
-        self._flush()
-
-    def _flush(self) -> None:
-        """Send the answers that are due, in the order of their messages."""
-        slots, now = self._slots, self._listener.reactor.seconds()
-        while slots and slots[0].done:
-            slot = slots.popleft()
-            if slot.answer is None:
-                slots.clear()
-                self._frames.clear()
-                self._closing = True
-                break
-            if slot.answer:
-                self.transport.write(frame(slot.answer))
-                self._listener.waited.observe(now - slot.at)
-        if self._frames or self._closing or not self._reading:
-            self._hand_over()
-
-    def _pace(self) -> None:
-        """Read on only while answers go out and few messages wait."""
-        reading = not (self._choked or self._closing or len(self._slots) >= self._listener.outstanding)
-        if reading != self._reading and not self._gone:
-            self._reading = reading
-            if reading:
-                self.transport.resumeProducing()
-            else:
-                self.transport.pauseProducing()
-
-    def _faulty(self, fault: Fault) -> None:
-        self._listener.faulty(fault.name, self._peer, "" if fault.name in self._told else fault.detail)
-        self._told.add(fault.name)
-        if fault.fatal and not self._gone:
-            self._end()
-
-    def _watch(self) -> None:
-        """Close a connection that the peer left hanging; one timer a connection, none a message."""
-        settings, now = self._listener.settings, self._listener.reactor.seconds()
-        hanging = self._framer.open or self._choked
-        patience = settings["stalled"] if hanging else settings["idle"]
-        if len(self._slots) or patience is None:
-            self._timer = self._listener.reactor.callLater(settings["stalled"], self._watch)
-        elif now - self._heard < patience:
-            self._timer = self._listener.reactor.callLater(min(self._heard + patience - now, settings["stalled"]), self._watch)
-        else:
-            if hanging:
-                self._listener.faulty("stalled", self._peer, f"nothing moved for {patience:g} s")
-            self._close()
-
-    def _end(self) -> None:
-        self._closing = True
-        self._timer.cancel()
-        self._timer = self._listener.reactor.callLater(GRACE, self.transport.abortConnection)
-        self._hand_over()
-
-    def _close(self) -> None:
-        self._closing = self._gone = True
-        self.transport.unregisterProducer()
-        self.transport.loseConnection()
-        if not self._timer.active():
-            self._timer = self._listener.reactor.callLater(GRACE, self.transport.abortConnection)
-
-
-class MllpListener(Factory):
-    """Accepts MLLP connections and hands their messages to the intake."""
+class _Dialler(Factory):
+    """Makes the receiver of the connection that a listener has opened itself."""
 
     noisy = False
 
-    def __init__(self, name: str, settings: Mapping[str, Any], reactor: Any, intake: Hl7Intake, metrics: Metrics, log: Log) -> None:
+    def __init__(self, listener: MllpListener) -> None:
+        self._listener = listener
+
+    def buildProtocol(self, addr: IAddress | None) -> Receiver:
+        return Receiver(self._listener, addr, accepted=False)
+
+
+class MllpListener(Factory):
+    """Accepts MLLP connections, or opens one itself and keeps it open, and hands their messages to the intake."""
+
+    noisy = False
+
+    def __init__(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        reactor: Any,
+        intake: Hl7Intake,
+        metrics: Metrics,
+        log: Log,
+        switchboard: Switchboard | None = None,
+    ) -> None:
+        """`switchboard` gets the open connections, for destinations that send over them."""
         self.name = name
         self.settings = settings
         self.reactor = reactor  # IReactorTCP and IReactorTime
@@ -199,20 +63,31 @@ class MllpListener(Factory):
         self.log = log
         self.outstanding: int = settings["outstanding"]
         self.waited = metrics.ack_seconds.labels(name)
+        self._host, self._peer_port = read_address(settings["connect"]) if settings["connect"] else ("", 0)
+        self.credentials = credentials(name, settings["tls"], metrics, log, self._host)
+        self._allowed = Addresses.parse(settings["from"]) if settings["from"] else None
         self._connections = metrics.connections.labels(name)
+        self._probes = metrics.probes.labels(name)
         self._faults = metrics.rejected_bytes
-        self._receivers: set[_Receiver] = set()
+        self._switchboard = switchboard or Switchboard()
+        self._receivers: set[Receiver] = set()
+        self._by_host: Counter[str] = Counter()
+        self._told: set[str] = set()
         self._port: Any = None
+        self._service: Any = None
         self._drained: Deferred[None] | None = None
 
     def start(self) -> Deferred[str]:
-        """Bind, and fire with "mllp 127.0.0.1:2575"; fails with OSError."""
+        """Bind, and fire with "mllp 127.0.0.1:2575"; fails with OSError. One that connects itself goes on trying until it is stopped."""
+        if self._host:
+            return self._dial()
+        settings, factory = self.settings, secured(self, self.credentials)
         try:
-            self._port = self.reactor.listenTCP(self.settings["port"], self, backlog=BACKLOG, interface=self.settings["bind"])
+            self._port = self.reactor.listenTCP(settings["port"], factory, backlog=BACKLOG, interface=settings["bind"])
         except CannotListenError as error:
             why = error.socketError
             return fail(OSError(getattr(why, "errno", None) or errno.EADDRINUSE, f"{error.interface}:{error.port}: {why}"))
-        return succeed(f"mllp {_shown(self._port.getHost())}")
+        return succeed(f"mllp {shown(self._port.getHost())}")
 
     def stop(self) -> Deferred[None]:
         """Accept nothing new, answer what is being worked on, close; after a grace whatever is still open is cut."""
@@ -223,37 +98,85 @@ class MllpListener(Factory):
         for receiver in list(self._receivers):
             receiver.finish()
         self._settle()
-        return closing.addCallback(lambda _: drained)
+        return closing.addCallback(lambda _: drained).addCallback(self._hang_up)
 
-    def buildProtocol(self, addr: IAddress | None) -> _Receiver | None:
-        """Return the receiver of a new connection, or None, which closes it, when there are too many."""
-        if len(self._receivers) >= self.settings["connections"]:
-            self.faulty("too_many_connections", _shown(addr), f"{len(self._receivers)} connections are open")
+    def buildProtocol(self, addr: IAddress | None) -> Receiver | None:
+        """Return the receiver of a new connection, or None, which closes it: from somebody else, or one too many."""
+        host = getattr(addr, "host", "")
+        if self._allowed is not None and not self._allowed.allows(host):
+            self._turn_away("not_allowed", addr, "no address that may connect")
             return None
-        return _Receiver(self, _shown(addr))
+        if len(self._receivers) >= self.settings["connections"]:
+            self._turn_away("too_many_connections", addr, f"{len(self._receivers)} connections are open")
+            return None
+        most = self.settings["connections_per_peer"]
+        if most is not None and self._by_host[host] >= most:
+            self._turn_away("too_many_connections", addr, f"{most} connections of this peer are open")
+            return None
+        return Receiver(self, addr)
 
-    def opened(self, receiver: _Receiver) -> None:
+    def opened(self, receiver: Receiver) -> None:
         """A connection was made."""
         self._receivers.add(receiver)
+        self._by_host[receiver.host] += 1
         self._connections.inc()
 
-    def closed(self, receiver: _Receiver) -> None:
+    def closed(self, receiver: Receiver) -> None:
         """A connection is gone."""
         self._receivers.discard(receiver)
+        self._by_host[receiver.host] -= 1
+        if not self._by_host[receiver.host]:
+            del self._by_host[receiver.host]
         self._connections.dec()
+        self._switchboard.closed(self.name, receiver.line)
         self._settle()
 
-    def faulty(self, fault: str, peer: str, detail: str) -> None:
+    def can_carry(self, line: Line) -> None:
+        """A connection may carry messages the other way."""
+        self._switchboard.opened(self.name, line)
+
+    def freed(self) -> None:
+        """A connection may carry the next message the other way."""
+        self._switchboard.freed(self.name)
+
+    def probed(self) -> None:
+        """A connection came and left without a byte."""
+        self._probes.inc()
+
+    def faulty(self, fault: str, peer: str, detail: str, tail: str = "") -> None:
         """Count a fault, and log it when it has a detail."""
         self._faults.labels(self.name, fault).inc()
         if detail:
-            self.log.warning("mllp fault", listener=self.name, peer=peer, fault=fault, reason=detail)
+            self.log.warning("mllp fault", listener=self.name, peer=peer, fault=fault, reason=detail, tail=tail or None)
+
+    def _turn_away(self, fault: str, addr: Any, detail: str) -> None:
+        """Count it; a peer that comes again and again is logged once."""
+        told = f"{fault} {addr.host}"
+        known = told in self._told
+        if len(self._told) >= TOLD:
+            self._told.clear()
+        self._told.add(told)
+        self.faulty(fault, shown(addr), "" if known else detail)
+
+    def _dial(self) -> Deferred[str]:
+        where = endpoint(self.reactor, self._host, self._peer_port, CONNECT_TIMEOUT)
+        factory = secured(_Dialler(self), self.credentials, client=True)
+        wait = backoffPolicy(FIRST_WAIT, LONGEST_WAIT)
+
+        def waiting(failures: int) -> float:
+            if failures == 1:
+                self.log.warning("peer not connected", listener=self.name, address=self.settings["connect"])
+            return wait(failures)
+
+        self._service = ClientService(where, factory, waiting, self.reactor)
+        self._service.startService()
+        return succeed(f"mllp to {self.settings['connect']}")
+
+    def _hang_up(self, _: None) -> Any:
+        service, self._service = self._service, None
+        return maybeDeferred(service.stopService) if service is not None else None
 
     def _settle(self) -> None:
         if self._drained and not self._receivers:
             drained, self._drained = self._drained, None
             drained.callback(None)
-
-
-def _shown(address: Any) -> str:
-    return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from broker.connectors import dicom, mllp
+from twisted.internet.defer import Deferred
+
+from broker.connectors import dicom, file, mllp
 from broker.connectors.dicom_peers import check_ae_title, check_peers
+from broker.connectors.probe import Seen, probe_dicom, probe_mllp
+from broker.obs.log import Log
+from broker.security import tls
 from broker.spec import Spec
 
-LISTENERS: Mapping[str, Spec] = {"mllp": mllp.LISTENER, "dicom": dicom.LISTENER}
-DESTINATIONS: Mapping[str, Spec] = {"mllp": mllp.DESTINATION, "dicom": dicom.DESTINATION}
+LISTENERS: Mapping[str, Spec] = {"mllp": mllp.LISTENER, "dicom": dicom.LISTENER, "file": file.LISTENER}
+DESTINATIONS: Mapping[str, Spec] = {"mllp": mllp.DESTINATION, "dicom": dicom.DESTINATION, "file": file.DESTINATION}
 
 
 def _check_dicom(settings: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
@@ -21,5 +26,30 @@ def _check_dicom(settings: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         yield "peers", wrong
 
 
+def _check_mllp(settings: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    return (mllp.check_destination if "over" in settings else mllp.check_listener)(settings)
+
+
+def _warn_tls(settings: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    for option, what in tls.concerns(settings["tls"]) if settings.get("tls") else ():
+        yield "tls", f"{option}: {what}"
+
+
 # What a schema cannot say of a listener's or destination's settings, by kind: the key that is wrong, and what is wrong with it.
-CHECKS: Mapping[str, Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]]] = {"dicom": _check_dicom}
+CHECKS: Mapping[str, Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]]] = {
+    "dicom": _check_dicom,
+    "mllp": _check_mllp,
+    "file": file.check_settings,
+}
+# What may be wrong with them, and does not keep the broker from starting.
+WARNINGS: Mapping[str, Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]]] = {"mllp": _warn_tls}
+# How to find out whether the peer of a listener or destination is there, by kind.
+PROBES: Mapping[str, Callable[[Any, Mapping[str, Any], float, Log], Deferred[Seen]]] = {"mllp": probe_mllp, "dicom": probe_dicom}
+
+
+def where(settings: Mapping[str, Any]) -> str:
+    """Return where a listener or destination is, as a person reads it: an address, a folder, or whose connections it uses."""
+    for key, words in (("over", "over {}"), ("connect", "to {}"), ("folder", "{}")):
+        if settings.get(key):
+            return words.format(settings[key])
+    return f"{settings.get('host') or settings['bind']}:{settings['port']}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from pydicom.charset import convert_encodings, custom_encoders, decode_bytes, python_encoding
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
@@ -12,9 +12,14 @@ from pydicom.dataset import Dataset
 from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS, PersonName
 
 from broker.errors import MessageError
+from broker.letters import nearest
 
 UNICODE = "ISO_IR 192"
+TRANSLITERATE = "transliterate"
+UNENCODABLE = (TRANSLITERATE, "unicode")  # what may become of a text that does not fit
 _DEFAULT = "iso8859"  # what pydicom takes for the default repertoire, which is ASCII
+_MOST = {"SH": 16, "LO": 64, "PN": 64}  # characters
+_DELIMITERS = frozenset("\\^=")
 _CODED = frozenset(("SH", "LO", "ST", "LT", "PN", "UC", "UT"))
 
 
@@ -104,25 +109,49 @@ def _forget_inner_sets(dataset: Dataset) -> None:
                 _forget_inner_sets(item)
 
 
-def write_in(dataset: Dataset, terms: Sequence[str]) -> None:
-    """Make a dataset of plain text ready to be written in these character sets.
+def write_in(dataset: Dataset, sets: Sequence[Sequence[str]], unencodable: str = TRANSLITERATE) -> None:
+    """Make a dataset of plain text ready to be written in the first of these (lists of) character sets that holds all of it.
 
-    What does not fit loses its accents, and becomes "?" when that does not help.
+    Where none does, it is written in the first, with the nearest letters. Where a character has none, or `unencodable` is
+    "unicode", the whole dataset goes to ISO_IR 192 instead.
     """
-    for element in _coded(dataset):
-        if not all(fits(text, terms) for text in _texts(element)):
-            fitted = [_fitted(text, lambda part: fits(part, terms)) for text in _texts(element)]
-            element.value = fitted if element.VM > 1 else fitted[0]
+    coded = list(_coded(dataset))
+    texts = [text for element in coded for text in _texts(element)]
+    terms = next((terms for terms in sets if all(fits(text, terms) for text in texts)), None)
+    if terms is None and unencodable == TRANSLITERATE and _transliterate(coded, sets[0]):
+        terms = sets[0]
+    terms = (UNICODE,) if terms is None else terms
     if terms:
         dataset.SpecificCharacterSet = list(terms) if len(terms) > 1 else terms[0]
     else:
         dataset.pop("SpecificCharacterSet", None)
 
 
-def _fitted(text: str, good: Callable[[str], bool]) -> str:
-    return "".join(c if good(c) else _plain(c) for c in text)
+def _transliterate(coded: Sequence[DataElement], terms: Sequence[str]) -> bool:
+    """Write the nearest letters where a text does not fit; when one has none, change nothing and return False."""
+    unfit = [element for element in coded if not all(fits(text, terms) for text in _texts(element))]
+    near = [_nearest(element, terms) for element in unfit]
+    if None in near:
+        return False
+    for element, texts in zip(unfit, near, strict=True):
+        element.value = texts if element.VM > 1 else (texts or [""])[0]
+    return True
 
 
-def _plain(character: str) -> str:
-    base = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode("ascii")
-    return base or "?"
+def _nearest(element: DataElement, terms: Sequence[str]) -> list[str] | None:
+    """Return the values with the nearest letters these sets have, None when there are none or they are too many for the VR."""
+
+    def holds(text: str) -> bool:
+        return fits(text, terms) and not _DELIMITERS & set(text)
+
+    values = []
+    for text in _texts(element):
+        text = unicodedata.normalize("NFC", text)
+        found = [c if c.isascii() or fits(c, terms) else nearest(c, holds) for c in text]
+        letters = [c for c in found if c is not None]
+        if len(letters) < len(found) or not fits("".join(letters), terms):
+            return None
+        values.append("".join(letters))
+        if len(values[-1]) > max(_MOST.get(element.VR, len(values[-1])), len(text)):
+            return None
+    return values

@@ -14,6 +14,8 @@ from broker.obs.log import Log
 from broker.store import journal
 from broker.store.database import Database
 
+PAGE = 100  # messages read at a time
+
 
 class Again:
     """Routes parked messages once more, each in a transaction of its own."""
@@ -37,6 +39,19 @@ class Again:
         held = yield self._db.read("journal.held", journal.held, exam_id)
         for message_id in held:
             yield self.route(message_id).addErrback(self._failed)
+
+    def resume(self) -> Deferred[None]:
+        """Route what was answered and not routed when the broker stopped, in the order in which it came."""
+        resuming: Deferred[None] = self._resume()
+        return resuming.addErrback(self._failed)
+
+    @inlineCallbacks
+    def _resume(self):  # type: ignore[no-untyped-def]
+        last = 0
+        while rows := (yield self._db.read("journal.kept", journal.kept, last, PAGE)):
+            for row in rows:
+                yield self._hl7.route_kept(row).addErrback(self._failed)
+            last = rows[-1].id
 
     def _route(self, row: Journaled) -> Deferred[Accepted]:
         return self._hl7.again(row) if row.protocol == "hl7" else self._dicom.again(row)

@@ -17,6 +17,10 @@ class SiteClock:
     def __call__(self) -> float:
         return self._seconds()
 
+    def move(self, timezone: str) -> None:
+        """Read the clock in another time zone."""
+        self._zone, self._second = ZoneInfo(timezone), -1
+
     def text(self) -> str:
         """Return now as YYYYMMDDHHMMSS; the text of one second is made once."""
         second = int(self._seconds())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, succeed
 
 from broker.engine.delivery import Courier
 from broker.model import Delivery
@@ -15,22 +15,57 @@ class Couriers:
 
     def __init__(self, couriers: Iterable[Courier]) -> None:
         self.by_name = {courier.name: courier for courier in couriers}
+        self.on_ended: Callable[[Iterable[int]], None] = lambda ids: None  # hears of deliveries that the store knows to have ended
+        for courier in self.by_name.values():
+            courier.on_ended = self._ended
+        self._running = False
+        self._leaving: dict[str, int] = {}  # destination -> couriers that end what is under way, before the next one begins
+        self._left: list[Deferred[None]] = []
 
     def start(self) -> None:
         """Begin with what the store still holds."""
+        self._running = True
         for courier in self.by_name.values():
             courier.start()
+
+    def replace(self, name: str, courier: Courier | None) -> None:
+        """Let a destination's courier end what is under way, and the new one, if any, go on after it: never two at a time."""
+        old = self.by_name.pop(name, None)
+        if courier is not None:
+            self.by_name[name] = courier
+            courier.on_ended = self._ended
+        self._leaving[name] = self._leaving.get(name, 0) + 1
+        (old.stop() if old is not None else succeed(None)).addBoth(self._has_left, name)
+
+    def _ended(self, ids: Iterable[int]) -> None:
+        self.on_ended(ids)
+
+    def _has_left(self, _: object, name: str) -> None:
+        self._leaving[name] -= 1
+        if self._leaving[name]:
+            return
+        del self._leaving[name]
+        if self._running and name in self.by_name:
+            self.by_name[name].start()
+        if not self._leaving:
+            left, self._left = self._left, []
+            for done in left:
+                done.callback(None)
 
     def deliver(self, deliveries: tuple[Delivery, ...]) -> None:
         """Hand each destination what was just committed for it, in order."""
         if len(deliveries) == 1:
-            self.by_name[deliveries[0].destination].offer(deliveries)
+            self._offer(deliveries[0].destination, deliveries)
             return
         waiting: dict[str, list[Delivery]] = {}
         for delivery in deliveries:
             waiting.setdefault(delivery.destination, []).append(delivery)
         for name, one in waiting.items():
-            self.by_name[name].offer(one)
+            self._offer(name, one)
+
+    def _offer(self, name: str, deliveries: Sequence[Delivery]) -> None:
+        if name in self.by_name:  # else it has left the configuration meanwhile
+            self.by_name[name].offer(deliveries)
 
     def rescan(self, destination: str) -> str:
         """Look again at a destination's whole queue, and return its name."""
@@ -45,4 +80,9 @@ class Couriers:
 
     def stop(self) -> Deferred[list[None]]:
         """Let what is under way end; fires when every queue is at rest."""
-        return gatherResults([courier.stop() for courier in self.by_name.values()])
+        self._running = False
+        ending = [courier.stop() for courier in self.by_name.values()]
+        if self._leaving:
+            self._left.append(Deferred())
+            ending.append(self._left[-1])
+        return gatherResults(ending)

@@ -1,9 +1,8 @@
-"""Delivers one destination's queue: in order, settled after the answer, retried or parked by policy."""
+"""Delivers one destination's queue: in order within each lane, settled after the answer, retried or parked by policy."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -11,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from broker.connectors.base import Destination
+from broker.engine.lanes import Lanes
 from broker.errors import Refused, Retry, StoreError
 from broker.model import Delivery
 from broker.obs.log import Log
@@ -18,12 +18,15 @@ from broker.obs.metrics import Metrics
 from broker.store import outbox
 from broker.store.database import Database, Transaction
 
-WINDOW = 200  # deliveries of one destination held in memory
+WINDOW = 4_000_000  # bytes of one destination's deliveries held in memory
+OVERHEAD = 1000  # bytes that a delivery takes besides its payload
+FETCH = 200  # deliveries read from the store at once, so that reading is short
+FEW = 50  # deliveries left in memory when more are read
 LEASE = 30.0  # seconds a node owns a queue without renewing
 # Answers wait this long for company before they are settled: a commit each would cost more than the delivery itself.
 # What is answered and not settled is sent once more after a crash, under the same MSH-10.
 SETTLE_SECONDS = 0.005
-SETTLE_MOST = 32
+SETTLE_MOST = 64
 STORE_PAUSE = 1.0  # seconds before a store that could not be reached is asked again
 
 P = ParamSpec("P")
@@ -42,6 +45,10 @@ class RetryPolicy:
         """Return the seconds before the attempt that follows `failures` failed ones: doubled each time, bounded."""
         return min(self.first * 2.0 ** min(failures - 1, 30), self.most)
 
+    def gives_up(self, seconds: float) -> bool:
+        """Tell whether a delivery whose first attempt failed so long ago is for a person."""
+        return self.park_after is not None and seconds > self.park_after
+
 
 class Now(Protocol):
     """The wall clock, in seconds since the epoch."""
@@ -49,11 +56,21 @@ class Now(Protocol):
     def __call__(self) -> float: ...
 
 
+@dataclass(slots=True)
+class _Trouble:
+    """A destination, or one lane of it, that does not get through."""
+
+    since: float
+    failures: int = 0
+    pause: Any = None  # the delayed call that ends the waiting
+
+
 class Courier:
     """One destination's queue. Only the node that holds the queue's lease delivers it.
 
-    Deliveries leave strictly in the order of their ids, one at a time. A peer that cannot be reached (`Retry`) holds the
-    queue; one that refuses a delivery gets the next, and the refused one waits for a person.
+    Deliveries leave in the order of their ids, as many at a time as the destination is wide, one of a lane. A peer that cannot be
+    reached (`Retry`) holds the queue, or only the lane when it took other deliveries meanwhile; one that refuses a delivery gets
+    the next, and the refused one waits for a person.
     """
 
     def __init__(
@@ -63,20 +80,21 @@ class Courier:
         self.name = destination.name
         self._destination, self._db, self._clock, self._now = destination, db, clock, now
         self._policy, self._node, self._metrics, self._log = policy, node, metrics, log.bind(destination=destination.name)
-        self._window: deque[Delivery] = deque()
+        self._lanes = Lanes(destination.width)
         self._last_id = 0  # the highest id ever taken into the window
         self._behind = True  # the store may hold rows that the window has not seen
         self._owner = False
         self._owned_until = 0.0  # wall clock; beyond it another node may have taken the queue over
-        self._running = self._fetching = self._in_flight = False
+        self._running = self._fetching = self._sending = self._lost = False
         self._stale = False  # what is being fetched was asked for before the queue was to be looked at again
         self._stalled = 0  # units that wait for the store to come back
-        self._failures, self._failing_since = 0, 0.0
-        self._pause: Any = None  # the delayed call that ends the waiting
+        self._troubles: dict[str | None, _Trouble] = {}  # by lane; None: of the destination
+        self._answers = 0  # that the peer has given
         self._settled: list[tuple[int, str]] = []
         self._settling: Any = None  # the delayed call that settles them
         self._open: set[int] = set()  # deliveries that have ended, which the store does not say yet
         self._idle: list[Deferred[None]] = []
+        self.on_ended: Callable[[Iterable[int]], None] = lambda ids: None  # hears of deliveries that the store knows to have ended
         self._parked = metrics.parked.labels(self.name)
         self._delivered = metrics.delivered.labels(self.name)
         self._retried = metrics.retried.labels(self.name)
@@ -89,11 +107,12 @@ class Courier:
         self.poll()
 
     def stop(self) -> Deferred[None]:
-        """Let the delivery that is under way end and be settled; fires when nothing is."""
+        """Let the deliveries that are under way end and be settled; fires when nothing is."""
         self._running = False
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
+        for trouble in self._troubles.values():
+            if trouble.pause is not None:
+                trouble.pause.cancel()
+                trouble.pause = None
         if self._settling is not None:
             self._settling.cancel()
             self._settle()
@@ -109,10 +128,10 @@ class Courier:
         Where other nodes write as well, theirs may stand before these, so the store is always asked.
         """
         behind = self._behind or self._fetching or not self._owner or self._db.shared
-        if behind or len(self._window) + len(deliveries) > WINDOW:
+        if behind or self._lanes.size + len(self._lanes) * OVERHEAD > WINDOW:
             self._behind = True
         else:
-            self._window.extend(deliveries)
+            self._lanes.put(deliveries)
             self._last_id = deliveries[-1].id
         self._next()
 
@@ -128,56 +147,66 @@ class Courier:
 
     def _forget_waiting(self) -> None:
         self._last_id, self._behind, self._stale = 0, True, self._fetching
-        self._window = deque(list(self._window)[: 1 if self._in_flight else 0])
+        self._lanes.forget()
 
     def _next(self) -> None:
-        if not self._running or self._in_flight or self._pause or self._stalled:
+        if self._sending:  # a delivery that is answered at once must not come back in here
             return
-        if self._window and self._now() >= self._owned_until:
-            self._forget_waiting()
-        if self._window:
-            self._send(self._window[0])
-        elif self._behind and not self._fetching:
+        self._sending = True
+        while self._may_send() and (delivery := self._lanes.take()) is not None:
+            self._send(delivery)
+        self._sending = False
+        if self._may_send() and self._behind and not self._fetching and len(self._lanes) <= FEW:
             self._fetch()
+
+    def _may_send(self) -> bool:
+        if not self._running or self._stalled or self._is_paused():
+            return False
+        if self._lanes and self._now() >= self._owned_until:
+            self._forget_waiting()
+        return True
+
+    def _is_paused(self) -> bool:
+        trouble = self._troubles.get(None)
+        return trouble is not None and trouble.pause is not None
 
     def _fetch(self) -> None:
         self._fetching, self._behind = True, False
-        room = WINDOW - len(self._window)
-        self._insist("delivery.claim", self._claim, self._last_id, room).addCallbacks(self._fetched, self._gave_up, (room,))
+        room = 0 if self._lanes.size > WINDOW else FETCH
+        self._insist("delivery.claim", self._claim, self._last_id, room).addCallbacks(self._fetched, self._gave_up)
 
-    def _claim(self, tx: Transaction, after: int, room: int) -> tuple[float, list[Delivery]] | None:
+    def _claim(self, tx: Transaction, after: int, room: int) -> tuple[float, bool, list[Delivery]] | None:
         now = self._now()
         if not outbox.lease(tx, self.name, self._node, now, LEASE):
             return None
-        return now + LEASE, outbox.pending(tx, self.name, after, room) if room else []
+        return now + LEASE, *outbox.pending(tx, self.name, after, room, WINDOW)
 
-    def _fetched(self, claimed: tuple[float, list[Delivery]] | None, room: int) -> None:
+    def _fetched(self, claimed: tuple[float, bool, list[Delivery]] | None) -> None:
         stale, self._fetching, self._stale = self._stale, False, False
         self._owner = claimed is not None
         if claimed is None:  # another node delivers this queue
             self._forget_waiting()
             return
-        self._owned_until, rows = claimed
+        self._owned_until, more, rows = claimed
         if stale:
-            rows = []
-        known = self._open.union(delivery.id for delivery in self._window)
-        self._window.extend(row for row in rows if row.id not in known)
-        self._behind = self._behind or len(rows) == room
+            more, rows = True, []
+        known = self._open | self._lanes.ids()
+        self._lanes.put(row for row in rows if row.id not in known)
+        self._behind = self._behind or more
         if rows:
             self._last_id = rows[-1].id
         if rows or self._behind:
             self._next()
 
     def _send(self, delivery: Delivery) -> None:
-        self._in_flight = True
-        began = self._clock.seconds()
-        self._destination.send(delivery).addCallbacks(self._taken, self._not_taken, (delivery, began), {}, (delivery,), {})
+        began, answers = self._clock.seconds(), self._answers
+        self._destination.send(delivery).addCallbacks(self._taken, self._not_taken, (delivery, began), {}, (delivery, answers), {})
 
     def _taken(self, answer: str, delivery: Delivery, began: float) -> None:
         self._seconds.observe(self._clock.seconds() - began)
         self._delivered.inc()
-        self._reached()
-        self._window.popleft()
+        self._reached(delivery)
+        self._lanes.end(delivery)
         self._open.add(delivery.id)
         self._settled.append((delivery.id, answer))
         if self._settling is None:
@@ -185,13 +214,15 @@ class Courier:
         if len(self._settled) >= SETTLE_MOST or not self._running:
             self._settling.cancel()
             self._settle()
-        self._done()
+        self._go_on()
 
-    def _reached(self) -> None:
-        if self._failures:
-            self._log.info("destination reached again", count=self._failures)
-        self._failures = 0
+    def _reached(self, delivery: Delivery) -> None:
+        self._answers += 1
         self._up.set(1)
+        if self._troubles:
+            self._troubles.pop(delivery.lane, None)
+            if not self._is_paused() and (trouble := self._troubles.pop(None, None)):
+                self._log.info("destination reached again", count=trouble.failures)
 
     def _settle(self) -> None:
         self._settling = None
@@ -201,56 +232,66 @@ class Courier:
 
     def _was_settled(self, _: None, ids: list[int]) -> None:
         self._open.difference_update(ids)
+        self.on_ended(ids)
         self._next()
         self._rest()
 
-    def _not_taken(self, failure: Failure, delivery: Delivery) -> None:
-        if failure.check(Retry) and not self._overdue():
-            self._hold(delivery, str(failure.value))
-            return
+    def _not_taken(self, failure: Failure, delivery: Delivery, answers: int) -> None:
         if failure.check(Retry):
+            # where others got through meanwhile the peer is there, and only what is in this lane is in trouble
+            lane = None if answers == self._answers else delivery.lane
+            trouble = self._troubles.setdefault(lane, _Trouble(self._clock.seconds()))
+            if not trouble.failures or not self._policy.gives_up(self._clock.seconds() - trouble.since):
+                self._hold(delivery, lane, trouble, str(failure.value))
+                return
             reason = f"not reached in time: {failure.value}"
-            self._failures = 0  # the next delivery starts its own waiting
+            if trouble.pause is None:
+                del self._troubles[lane]  # the next delivery starts its own waiting
         elif failure.check(Refused):
-            self._reached()
+            self._reached(delivery)
             reason = str(failure.value)
         else:
             self._log.failure("delivery failed", failure, delivery_id=delivery.id)
             reason = f"internal error: {type(failure.value).__name__}"
-        self._window.popleft()
         self._open.add(delivery.id)
         self._parked.inc()
         self._log.warning("delivery parked", delivery_id=delivery.id, message_id=delivery.message_id, reason=reason)
         parking = self._insist("delivery.park", outbox.park, delivery.id, reason, self._now())
-        parking.addCallbacks(self._was_set_aside, self._gave_up, (delivery.id,))
+        parking.addCallbacks(self._was_set_aside, self._gave_up, (delivery,))
 
-    def _was_set_aside(self, _: None, id: int) -> None:
-        self._open.discard(id)
-        self._done()
+    def _was_set_aside(self, _: None, delivery: Delivery) -> None:
+        self._open.discard(delivery.id)
+        self.on_ended((delivery.id,))
+        self._lanes.end(delivery)
+        self._go_on()
 
-    def _overdue(self) -> bool:
-        limit = self._policy.park_after
-        return limit is not None and self._failures > 0 and self._clock.seconds() - self._failing_since > limit
-
-    def _hold(self, delivery: Delivery, reason: str) -> None:
-        self._up.set(0)
+    def _hold(self, delivery: Delivery, lane: str | None, trouble: _Trouble, reason: str) -> None:
         self._retried.inc()
-        if not self._failures:
-            self._failing_since = self._clock.seconds()
-            self._log.warning("destination does not take deliveries", reason=reason, delivery_id=delivery.id)
-        self._failures += 1
+        if not trouble.failures:
+            what = "destination does not take deliveries" if lane is None else "a lane does not get through"
+            self._log.warning(what, reason=reason, delivery_id=delivery.id)
+        if lane is None:
+            self._up.set(0)
+            self._lanes.put_back(delivery)
+        else:
+            self._lanes.hold(delivery)
         noting = self._db.run("delivery.attempted", outbox.attempted, delivery.id, reason)
         noting.addErrback(lambda failure: failure.trap(StoreError))  # one attempt less is counted, nothing else
-        if self._running:
-            self._pause = self._clock.callLater(self._policy.wait(self._failures), self._resume)
-        self._done()
+        if trouble.pause is None:  # else this one was under way when another one failed
+            trouble.failures += 1
+            if self._running:
+                trouble.pause = self._clock.callLater(self._policy.wait(trouble.failures), self._resume, lane, trouble)
+        self._go_on()
 
-    def _resume(self) -> None:
-        self._pause = None
-        self._next()
+    def _resume(self, lane: str | None, trouble: _Trouble) -> None:
+        trouble.pause = None
+        if lane is None:
+            self._next()
+        else:
+            self._lanes.release(lane)
+            self.rescan()
 
-    def _done(self) -> None:
-        self._in_flight = False
+    def _go_on(self) -> None:
         self._next()
         self._rest()
 
@@ -261,7 +302,7 @@ class Courier:
                 waiting.callback(None)
 
     def _is_at_rest(self) -> bool:
-        return not self._in_flight and not self._open
+        return self._lost or (not self._lanes.under_way and not self._open)
 
     def _insist(self, name: str, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         return Deferred.fromCoroutine(self._insisting(name, fn, *args, **kwargs))
@@ -291,8 +332,6 @@ class Courier:
 
     def _gave_up(self, failure: Failure) -> None:
         """The store is gone for good."""
-        self._fetching = self._in_flight = self._running = False
+        self._lost, self._running = True, False
         self._log.failure("delivery stopped", failure)
-        self._settled.clear()
-        self._open.clear()
         self._rest()

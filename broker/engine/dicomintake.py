@@ -44,7 +44,7 @@ class Dicom:
 
     def __init__(self, intake: Intake, db: Database, clock: SiteClock, spool: Spool, metrics: Metrics, keywords: Iterable[str]) -> None:
         self._intake, self._db, self._clock, self._spool, self._metrics = intake, db, clock, spool, metrics
-        self._keywords = tuple(keywords)
+        self.keywords = tuple(keywords)
         self._shown: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def receive_instance(self, caller: Caller, spooled: Spooled) -> Deferred[int]:
@@ -79,7 +79,7 @@ class Dicom:
 
     def _header(self, received: Received, spooled: Spooled) -> Callable[[], Header]:
         try:
-            values = scan(self._spool.path(spooled.name), self._keywords)
+            values = scan(self._spool.path(spooled.name), self.keywords)
         except MessageError as error:
             return _raiser(error)
         except OSError as error:

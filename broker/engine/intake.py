@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache, lru_cache
+from itertools import islice
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 
@@ -19,8 +22,10 @@ from broker.obs.log import Log
 from broker.obs.metrics import Metrics
 from broker.pipeline.context import AnySubject
 from broker.pipeline.fields import DICOM_FIELDS, HL7_FIELDS
+from broker.ris.events import Event
 from broker.store import audit, journal, outbox
 from broker.store.database import Database, Transaction
+from broker.store.engine import Row
 
 # where a message names its accession number, by the standards; a route may know better, but not of one that it could not read
 ACCESSION = {
@@ -32,8 +37,7 @@ KIND = re.compile(r"[A-Z]{3}\^[A-Z][0-9A-Z]\d|[CN]-[A-Z]+")  # what messages and
 OTHER = "other"  # the kind of what no channel accepts: a sender must not be able to make labels
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What became of one thing received."""
 
     state: str  # of the journal
@@ -46,7 +50,7 @@ class Verdict:
     resolved: tuple[int, ...] = ()  # exams that what had been held belongs to
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Accepted:
     """What one transaction made durable; the effects follow its commit."""
 
@@ -57,6 +61,22 @@ class Accepted:
 
 
 Answer = Callable[[int, Verdict], bytes]
+Repeats = Callable[[Journaled, Received], bytes | None]
+Sent = Callable[[int, Verdict], tuple[Outgoing, ...]]
+Finish = Callable[[bytes, int, Verdict], bytes]
+
+
+class Arrival(NamedTuple):
+    """One thing received: how it is read and answered, and when it came."""
+
+    received: Received
+    read: Callable[[], AnySubject]
+    answer: Answer
+    repeats: Repeats
+    now: str
+    at: float
+    sent: Sent | None = None  # what is delivered beside what the routes send
+    keep: bool = False  # route it later
 
 
 class Intake:
@@ -76,17 +96,36 @@ class Intake:
         self._db, self._router, self._site, self._clock = db, router, site, clock
         self._metrics, self._log, self._deliver, self._unmatched = metrics, log, deliver, unmatched
         self.on_resolved: Callable[[int], object] = lambda exam_id: None
+        # the children of a metric cost more to look up than to count
+        self._received, self._duplicates = cache(metrics.received.labels), cache(metrics.duplicates.labels)
+        self._routed, self._filtered = cache(metrics.routed.labels), cache(metrics.filtered.labels)
+
+    def change(self, router: Router, site: Site, unmatched: Mapping[str, str]) -> None:
+        """Judge by these from now on; called between two messages, where their transactions run."""
+        self._router, self._site, self._unmatched = router, site, unmatched
+
+    def answering(self, listener: str, subject: AnySubject) -> tuple[str, float]:
+        """Return when the sender of a message is answered, and how many seconds it waits for deliveries at most."""
+        return self._router.answering(listener, subject)
 
     def take(
-        self, received: Received, read: Callable[[], AnySubject], answer: Answer, *, repeats: Callable[[Journaled, Received], bytes | None]
+        self,
+        received: Received,
+        read: Callable[[], AnySubject],
+        answer: Answer,
+        *,
+        repeats: Repeats,
+        sent: Sent | None = None,
+        keep: bool = False,
     ) -> Deferred[Accepted]:
         """Journal, route and answer in one transaction, and fire after its commit; fails with StoreError.
 
         `read` makes what the routes look at, raising MessageError. `repeats` gets the latest message under the same sender and
-        id: it returns the answer of a retransmission, or None when this is something new; it may raise MessageError.
+        id: it returns the answer of a retransmission, or None when this is something new; it may raise MessageError. `sent`
+        returns what is delivered beside what the routes send. `keep` leaves the routing to `route_kept`.
         """
-        accepting = self._db.run("journal.accept", self._accept, received, read, answer, repeats, self._clock.text(), self._clock())
-        return accepting.addCallback(self._committed, received)
+        arrival = Arrival(received, read, answer, repeats, self._clock.text(), self._clock(), sent, keep)
+        return self._db.run_each("journal.accept", self._accept_all, arrival).addCallback(self._committed, received)
 
     def again(self, row: Journaled, received: Received, read: Callable[[], AnySubject]) -> Deferred[Accepted]:
         """Route a parked message once more; what it sends is queued as if it had just arrived.
@@ -96,32 +135,88 @@ class Intake:
         running = self._db.run("journal.again", self._route_again, row, received, read, self._clock.text(), self._clock())
         return running.addCallback(self._committed, received)
 
-    def _accept(
+    def route_kept(
+        self, message_id: int, received: Received, read: Callable[[], AnySubject], finish: Finish, sent: Sent
+    ) -> Deferred[Accepted]:
+        """Route a message that is only kept so far; `finish` makes its whole answer from the one that was given.
+
+        What fails is parked, also what would have been refused: the sender knows it accepted. Fails with MessageError when it
+        is routed already.
+        """
+        running = self._db.run(
+            "journal.route", self._route_kept, message_id, received, read, finish, sent, self._clock.text(), self._clock()
+        )
+        return running.addCallback(self._committed, received)
+
+    def answered(self, message_id: int, answer: bytes, sent: tuple[Outgoing, ...] = ()) -> Deferred[None]:
+        """Keep an answer that is known only now, and queue what is `sent` with it unless it was before; fails with StoreError."""
+
+        def keep(tx: Transaction) -> list[Delivery]:
+            journal.answered(tx, message_id, answer, self._clock())
+            before = {row.channel for row in outbox.of_message(tx, message_id)} if sent else ()
+            return outbox.enqueue(tx, [(message_id, one) for one in sent if one.channel not in before], self._clock())
+
+        return self._db.run("journal.answered", keep).addCallback(lambda queued: self._deliver(tuple(queued)) if queued else None)
+
+    def _route_kept(
         self,
         tx: Transaction,
+        id: int,
         received: Received,
         read: Callable[[], AnySubject],
-        answer: Answer,
-        repeats: Callable[[Journaled, Received], bytes | None],
+        finish: Finish,
+        sent: Sent,
         now: str,
         at: float,
     ) -> Accepted:
+        given = journal.claim(tx, id)
+        if given is None:
+            raise MessageError("", f"message {id} is routed already")
+        verdict = self._judge(tx, received, read, id, now, at)
+        if verdict.state == "refused":
+            verdict = verdict._replace(state="parked")
+        answer = finish(given, id, verdict)
+        journal.settle(tx, id, verdict.state, answer, verdict.reason, verdict.accession)
+        outgoing = (*verdict.outgoing, *sent(id, verdict))
+        return Accepted(id, answer, verdict, tuple(outbox.enqueue(tx, [(id, o) for o in outgoing], at)))
+
+    def _accept_all(self, tx: Transaction, arrivals: Sequence[Arrival]) -> list[Accepted]:
+        """Take in what arrived together: one look for retransmissions, and one write of each table, for all of it."""
+        page = _Page(tx, arrivals[-1].at)
+        names = [journal.name(arrival.received) for arrival in arrivals]
+        seen = journal.seen(tx, names)
+        accepted = []
+        for arrival, name in zip(arrivals, names, strict=True):
+            prior = None
+            if name in seen and arrival.received.control_id:
+                page.write()
+                prior = journal.find(tx, *name, arrival.received.digest)
+            accepted.append(self._accept(tx, page, arrival, prior))
+            seen.add(name)
+        page.write()
+        return accepted
+
+    def _accept(self, tx: Transaction, page: _Page, arrival: Arrival, prior: Journaled | None) -> Accepted:
+        received = arrival.received
         clash: MessageError | None = None
-        prior = journal.find(tx, received.sender, received.control_id, received.digest) if received.control_id else None
         if prior is not None:
             try:
-                stored = repeats(prior, received)
+                stored = arrival.repeats(prior, received)
             except MessageError as error:
                 stored, clash = None, error
             if stored is not None:
                 return Accepted(prior.id, stored, None)
-        message_id = journal.reserve(tx)
-        verdict = Verdict("refused", clash, str(clash)) if clash else self._judge(tx, received, read, message_id, now, at)
-        given = answer(message_id, verdict)
-        journal.insert(
-            tx, received, at, id=message_id, state=verdict.state, answer=given, reason=verdict.reason, accession=verdict.accession
-        )
-        return Accepted(message_id, given, verdict, _enqueue(tx, message_id, verdict.outgoing, at))
+        id = journal.reserve(tx)
+        if clash:
+            verdict = Verdict("refused", clash, str(clash))
+        elif arrival.keep:
+            verdict = Verdict("received")
+        else:
+            verdict = self._judge(tx, received, arrival.read, id, arrival.now, arrival.at)
+        accepted = Accepted(id, arrival.answer(id, verdict), verdict)
+        if arrival.sent is not None and not arrival.keep:
+            verdict = verdict._replace(outgoing=(*verdict.outgoing, *arrival.sent(id, verdict)))
+        return page.add(arrival, accepted, verdict)
 
     def _route_again(
         self, tx: Transaction, row: Journaled, received: Received, read: Callable[[], AnySubject], now: str, at: float
@@ -133,7 +228,7 @@ class Intake:
         if accession := verdict.accession or row.accession:
             audit.note(tx, accession, at, "routed again", row.kind, row.listener, "", message_id, verdict.state)
         journal.settle(tx, message_id, verdict.state, row.answer, verdict.reason, verdict.accession)
-        return Accepted(message_id, row.answer, verdict, _enqueue(tx, message_id, verdict.outgoing, at))
+        return Accepted(message_id, row.answer, verdict, tuple(outbox.enqueue(tx, [(message_id, o) for o in verdict.outgoing], at)))
 
     def _judge(
         self, tx: Transaction, received: Received, read: Callable[[], AnySubject], message_id: int, now: str, at: float, sent: int = 0
@@ -141,8 +236,8 @@ class Intake:
         """Route the message, which has `sent` so many before; when that fails, nothing of it stays but the reason."""
         subject: AnySubject | None = None
         try:
-            with ExitStack() as undo:
-                passage = Passage(tx, lambda: undo.enter_context(tx.savepoint()), self._site, message_id, now, at, received.spooled, sent)
+            with _Undo(tx) as undo:
+                passage = Passage(tx, undo.protect, self._site, message_id, now, at, received.spooled, sent)
                 subject = read()
                 routed = self._router.route(received.listener, subject, passage)
         except StoreError:
@@ -155,8 +250,7 @@ class Intake:
             return Verdict("parked", MessageError("", "internal error", 207), why, _named(received, subject))
         if routed is None:
             return self._no_channel(received.listener)
-        resolved = tuple(event.exam_id for event in passage.events if event.name == "unmatched.resolved" and event.exam_id is not None)
-        return _verdict(routed, resolved)
+        return _verdict(routed, passage.events)
 
     def _no_channel(self, listener: str) -> Verdict:
         policy = self._unmatched.get(listener, "reject")
@@ -166,16 +260,17 @@ class Intake:
         return Verdict("parked" if policy == "park" else "dropped", None, why)
 
     def _committed(self, accepted: Accepted, received: Received) -> Accepted:
-        verdict = accepted.verdict
+        verdict, listener = accepted.verdict, received.listener
         if verdict is None:
-            self._metrics.duplicates.labels(received.listener).inc()
+            self._duplicates(listener).inc()
             return accepted
-        known = verdict.channels and KIND.fullmatch(received.kind)
-        self._metrics.received.labels(received.listener, received.kind if known else OTHER).inc()
+        if verdict.state == "received":  # counted when it is routed
+            return accepted
+        self._received(listener, _label(received.kind) if verdict.channels else OTHER).inc()
         for channel in verdict.channels:
-            self._metrics.routed.labels(channel).inc()
+            self._routed(channel).inc()
         for channel in verdict.dropped:
-            self._metrics.filtered.labels(channel).inc()
+            self._filtered(channel).inc()
         if verdict.state in ("parked", "refused"):
             self._set_aside(accepted.message_id, verdict, received)
         if accepted.deliveries:
@@ -210,22 +305,70 @@ def _named(received: Received, subject: AnySubject | None) -> str:
     return next((text for path in ACCESSION[received.protocol] if (text := subject.get(path))), "")
 
 
-def _verdict(routed: Routed, resolved: tuple[int, ...]) -> Verdict:
-    state = "parked" if routed.held else "dropped" if len(routed.dropped) == len(routed.channels) else "routed"
+@lru_cache(maxsize=256)
+def _label(kind: str) -> str:
+    return kind if KIND.fullmatch(kind) else OTHER
+
+
+def _verdict(routed: Routed, events: Sequence[Event]) -> Verdict:
     return Verdict(
-        state,
-        reason=routed.reason,
-        accession=routed.accession,
-        channels=tuple(routed.channels),
-        dropped=tuple(routed.dropped),
-        outgoing=tuple(routed.outgoing),
-        resolved=resolved,
+        "parked" if routed.held else "dropped" if len(routed.dropped) == len(routed.channels) else "routed",
+        None,
+        routed.reason,
+        routed.accession,
+        tuple(routed.channels),
+        tuple(routed.dropped),
+        tuple(routed.outgoing),
+        tuple([e.exam_id for e in events if e.name == "unmatched.resolved" and e.exam_id is not None]) if events else (),
     )
 
 
-def _enqueue(tx: Transaction, message_id: int, outgoing: tuple[Outgoing, ...], at: float) -> tuple[Delivery, ...]:
-    ids = outbox.enqueue(tx, message_id, outgoing, at) if outgoing else []
-    return tuple(
-        Delivery(id, message_id, o.destination, o.lane, o.channel, o.kind, o.payload, o.control_id, o.accession, 0)
-        for id, o in zip(ids, outgoing, strict=True)
-    )
+class _Undo:
+    """A savepoint around the block, made when `protect` is called: what only passes through needs none."""
+
+    __slots__ = ("_savepoint", "_tx")
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+        self._savepoint: AbstractContextManager[None] | None = None
+
+    def protect(self) -> None:
+        """Let what follows be undone when the block raises."""
+        self._savepoint = self._tx.savepoint()
+        self._savepoint.__enter__()
+
+    def __enter__(self) -> _Undo:
+        return self
+
+    def __exit__(self, *raised: Any) -> bool | None:
+        return self._savepoint.__exit__(*raised) if self._savepoint is not None else None
+
+
+class _Page:
+    """Messages that were judged, and not yet written: nothing that judges the next one looks at them but by their names."""
+
+    def __init__(self, tx: Transaction, at: float) -> None:
+        self._tx, self._at = tx, at
+        self._rows: list[Row] = []
+        self._sending: list[tuple[Accepted, tuple[Outgoing, ...]]] = []
+
+    def add(self, arrival: Arrival, accepted: Accepted, verdict: Verdict) -> Accepted:
+        """Take a message to be written, and return what became of it; its deliveries are known when it is."""
+        self._rows.append(
+            journal.row_of(
+                arrival.received, arrival.at, accepted.message_id, verdict.state, accepted.answer, verdict.reason, verdict.accession
+            )
+        )
+        if verdict.outgoing:
+            self._sending.append((accepted, verdict.outgoing))
+        return accepted
+
+    def write(self) -> None:
+        """Write the messages and their deliveries."""
+        if self._rows:
+            journal.write(self._tx, self._rows)
+        queued = outbox.enqueue(self._tx, [(accepted.message_id, o) for accepted, outgoing in self._sending for o in outgoing], self._at)
+        deliveries = iter(queued)
+        for accepted, outgoing in self._sending:
+            accepted.deliveries = tuple(islice(deliveries, len(outgoing)))
+        self._rows, self._sending = [], []

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from broker.engine.calls import Calls
 from broker.errors import MessageError
+from broker.hl7.message import Message
 from broker.model import Spooled
+from broker.pipeline.functions import Function
 from broker.ris import apply as ris
 from broker.ris import view as views
 from broker.ris.context import RisContext, SlotRules, Station
 from broker.ris.entities import Exam, Instance
 from broker.ris.events import Event, Request, StoreInstance
-from broker.store import audit, journal
+from broker.store import attachments, audit, journal
 from broker.store.database import Transaction
 from broker.store.records import RecordStore
 
@@ -27,6 +30,7 @@ class Site:
     accession_format: str
     stations: tuple[Station, ...]
     slots: SlotRules
+    calls: Calls = field(default_factory=Calls)
 
 
 class Passage:
@@ -93,9 +97,7 @@ class Passage:
             stations=self._site.stations,
             slots=self._site.slots,
         )
-        if self._protect is not None:
-            self._protect()
-            self._protect = None
+        self._guard()
         events = ris.apply(self.records, request, context)
         if isinstance(request, StoreInstance):
             self._placed = request.uid
@@ -146,6 +148,21 @@ class Passage:
         if len(made) > 20:
             raise MessageError("MSH-10", "a control id of more than 20 characters", 207)
         return made
+
+    def call(self, function: Function, message: Message) -> Message:
+        """Return the message as a function of the site leaves it; raises MessageError."""
+        return self._site.calls.call(function, message)
+
+    def keep_attachment(self, content: bytes) -> str:
+        """Keep what was taken out of the message, inside the transaction, and return its SHA-256 in hex."""
+        self._guard()
+        return attachments.keep(self._tx, self._message_id, content)
+
+    def _guard(self) -> None:
+        """Make what follows undoable, before the first change to the store."""
+        if self._protect is not None:
+            self._protect()
+            self._protect = None
 
     def _note(self, events: list[Event]) -> None:
         patients = {event.patient_id for event in events if event.patient_id is not None}

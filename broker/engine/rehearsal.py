@@ -3,77 +3,75 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Callable, Mapping
-from io import StringIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
-from pydicom.uid import generate_uid
-from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
+from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence as Items
 
-from broker.config.models import Config
+from broker.config.models import RIS, Config
+from broker.dicom.dataset import read_header
 from broker.dicom.storerequest import encode_request
-from broker.engine.clock import SiteClock
 from broker.engine.dicomintake import performed_status, status_answer, stored_status
-from broker.engine.hl7intake import code_of
-from broker.engine.intake import Accepted, Intake, Verdict, digest
-from broker.engine.passage import Site
-from broker.engine.router import Router
+from broker.engine.hl7intake import Manner
+from broker.engine.intake import Accepted, Verdict, digest
+from broker.engine.passage import Passage
+from broker.engine.replies import code_of
+from broker.engine.router import Routed
+from broker.engine.stage import Stage
+from broker.errors import MessageError
 from broker.hl7.message import Message
-from broker.model import Delivery, Outgoing, Received, Spooled, StoreRequest
-from broker.obs.log import Log
-from broker.obs.metrics import Metrics
+from broker.hl7.path import parse
+from broker.model import Outgoing, Received, Spooled, StoreRequest
 from broker.pipeline.cases import Case, Given, Happened
 from broker.pipeline.context import AnySubject
 from broker.pipeline.header import Header
-from broker.ris.context import SlotRules
+from broker.pipeline.recorded import Recorded
+from broker.pipeline.subject import EventSubject
 from broker.ris.entities import Charge, Exam, Patient
 from broker.ris.events import Event
 from broker.ris.view import view
-from broker.store.database import Database, Transaction, open_database
+from broker.store.database import Transaction
 from broker.store.records import RecordStore
 
-NOW = 1772438400.0  # 2026-03-02 08:00 UTC: cases see the same morning every time
-
-T = TypeVar("T")
+Answer = Callable[[int, Verdict], bytes]
+_SUBJECT = 1  # the message that a RIS event is said to come from
 
 
 class Rehearsal:
-    """A broker without sockets for one case: a store in memory, and a list in place of the deliveries."""
+    """A broker without sockets for one case.
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self._calls: deque[Callable[[], object]] = deque()
-        self._sent: list[Delivery] = []
-        self._metrics = Metrics()
-        self._db: Database = open_database(
-            ":memory:",
-            metrics=self._metrics,
-            call_later=lambda _, call: self._calls.append(call),
-            call_from_thread=lambda call, *args: call(*args),
-        )
-        router = Router(config.channels)
-        site = Site(config.site.authority, generate_uid, config.site.accession, config.stations, SlotRules())
-        clock = SiteClock(lambda: NOW, config.site.timezone)
-        unmatched = {listener.name: listener.unmatched for listener in config.listeners}
-        self._intake = Intake(self._db, router, site, clock, self._metrics, Log(StringIO()), self._sent.extend, unmatched)
+    `begin` is called when what came before is over, and the message itself is about to come.
+    """
+
+    def __init__(self, config: Config, begin: Callable[[], object] = lambda: None) -> None:
+        self._config, self._begin = config, begin
+        self._stage = Stage(config)
 
     def run(self, case: Case, listener: str, folder: Path) -> Happened:
         """Return what became of the case's message. `listener`: of the channel under test; `folder`: of channels.yaml, where samples are.
 
-        Raises OSError when a sample cannot be read, MessageError when it is no HL7.
+        Raises OSError when a sample cannot be read, MessageError when it is no HL7 or DICOM.
         """
+        try:
+            return self._run(case, listener, folder)
+        finally:
+            self._stage.close()
+
+    def _run(self, case: Case, listener: str, folder: Path) -> Happened:
+        stage = self._stage
+        event = stage.wait(stage.db.run("case.state", _write, case.state, case.given.event)) if case.state else None
         for number, given in enumerate(case.before):
             self._take(given, self._listener(given, listener), folder, {}, number)
-        self._sent.clear()
-        accepted = self._take(case.given, self._listener(case.given, listener), folder, case.changes, len(case.before))
-        happened = self._happened(accepted, case.given)
-        self._wait(self._db.close())
-        return happened
+        stage.sent.clear()
+        self._begin()
+        if event is not None and case.given.kind == "event":
+            return self._tell(event)
+        given = case.given
+        accepted = self._take(given, self._listener(given, listener), folder, case.changes, len(case.before))
+        return self._happened(accepted)
 
     def _listener(self, given: Given, usual: str) -> str:
         """Return the listener that a message of this kind comes by: the one under test when it fits, else the first that does."""
@@ -81,76 +79,154 @@ class Rehearsal:
         sources = [channel.source for channel in self._config.channels if channel.protocol == protocol]
         return usual if usual in sources else sources[0] if sources else usual
 
-    def _take(self, given: Given, listener: str, folder: Path, changes: Any, number: int) -> Accepted:
-        received, subject, answer = self._read(given, listener, folder, changes, number)
-        return self._wait(self._intake.take(received, lambda: subject, answer, repeats=lambda prior, again: None))
+    def _take(self, given: Given, listener: str, folder: Path, changes: Mapping[str, str], number: int) -> Accepted:
+        manner = self._stage.manners.get(listener, Manner())
+        received, subject, answer = read_given(given, listener, folder, changes, number, manner)
+        return self._stage.wait(self._stage.intake.take(received, lambda: subject, answer, repeats=lambda prior, again: None))
 
-    def _read(
-        self, given: Given, listener: str, folder: Path, changes: Any, number: int
-    ) -> tuple[Received, AnySubject, Callable[[int, Verdict], bytes]]:
-        if given.kind == "hl7":
-            message = Message.parse((folder / given.file).read_bytes().replace(b"\r\n", b"\r").replace(b"\n", b"\r"))
-            for path, text in changes.items():
-                message.set(path, text)
-            raw = message.encode()
-            received = Received(listener, "hl7", message.type, message.sender, "", f"{message.control_id}/{number}", raw, digest(raw))
-            return received, message, lambda _, verdict: code_of(verdict).encode()
-        values = {**given.attributes, **changes}
-        if given.kind == "image":
-            spooled = _spooled(values, number)
-            raw = encode_request(StoreRequest(spooled))
-            received = Received(listener, "dicom", "C-STORE", given.sender, "", spooled.sop_instance, raw, spooled.digest, spooled)
-            header = Header(values, kind="C-STORE", sender=given.sender, uid=spooled.sop_instance)
-            return received, header, status_answer(stored_status)
-        kind = "N-CREATE" if given.create else "N-SET"
-        received = Received(listener, "dicom", kind, given.sender, "", given.uid, b"", str(number))
-        header = Header({}, dataset_of(values), kind=kind, sender=given.sender, uid=given.uid)
-        return received, header, status_answer(performed_status)
+    def _tell(self, event: Event) -> Happened:
+        """Let the channels that hear of the RIS hear of an event."""
+        stage = self._stage
+        told = tell(stage, event)
+        seen = stage.wait(stage.db.read("case.view", view_of, event))
+        if isinstance(told, MessageError):
+            return Happened(error_at=told.path, error_says=told.why, message="parked", view=seen)
+        return Happened(
+            dropped=told.reason if told.dropped else "",
+            message="dropped" if told.dropped and len(told.dropped) == len(told.channels) else "routed",
+            view=seen,
+            sent=told.outgoing,
+            channels=tuple(told.channels),
+        )
 
-    def _happened(self, accepted: Accepted, given: Given) -> Happened:
-        verdict = accepted.verdict
+    def _happened(self, accepted: Accepted) -> Happened:
+        stage, verdict = self._stage, accepted.verdict
         assert verdict is not None  # nothing is a retransmission here
         error = verdict.error
-        outgoing = [Outgoing(d.destination, d.lane, d.channel, d.kind, d.payload, d.control_id, d.accession) for d in self._sent]
+        outgoing = [Outgoing(d.destination, d.lane, d.channel, d.kind, d.payload, d.control_id, d.accession) for d in stage.sent]
         return Happened(
             answer=accepted.answer.decode(),
             error_at=error.path if error else "",
             error_says=error.why if error else "",
+            dropped=verdict.reason if verdict.dropped else "",
+            held=verdict.reason if verdict.state == "parked" and error is None else "",
             message=verdict.state,
-            view=self._wait(self._db.read("case.view", _view, verdict.accession)),
+            view=stage.wait(stage.db.read("case.view", _view, verdict.accession)),
             sent=outgoing,
+            channels=verdict.channels,
         )
 
-    def _wait(self, waiting: Deferred[T]) -> T:
-        found: list[Any] = []
-        waiting.addBoth(found.append)
-        while self._calls:
-            self._calls.popleft()()
-        if isinstance(found[0], Failure):
-            found[0].raiseException()
-        result: T = found[0]
-        return result
+
+def tell(stage: Stage, event: Event) -> Routed | MessageError:
+    """Run an event of the RIS through the channels that hear of them; return what they did, or what went wrong."""
+
+    def run(tx: Transaction) -> Routed | MessageError:
+        passage = Passage(tx, lambda: None, stage.site, _SUBJECT, stage.time.text(), stage.time())
+        passage.records.find(Patient, id=0)  # the forks share what it opens
+        context = passage.of(event)
+        try:
+            return stage.router.route(RIS, EventSubject(context.view()), context) or Routed()
+        except MessageError as error:
+            return error
+
+    return stage.wait(stage.db.run("case.event", run))
+
+
+def read_given(
+    given: Given, listener: str, folder: Path, changes: Mapping[str, str], number: int, manner: Manner
+) -> tuple[Received, AnySubject, Answer]:
+    """Return what arrives, as the routes see it, and what makes its answer; raises OSError, MessageError."""
+    if given.kind == "hl7":
+        message = Message.parse(normal_ends(given.raw or (folder / given.file).read_bytes()), manner.default, manner.fallback)
+        for path, text in changes.items():
+            write(message, path, text)
+        raw = message.encode()
+        received = Received(listener, "hl7", message.type, message.sender, "", f"{message.control_id}/{number}", raw, digest(raw))
+        return received, message, lambda _, verdict: code_of(verdict).encode()
+    values = {**(read_attributes(folder / given.file) if given.file else {}), **given.attributes, **changes}
+    if given.kind == "image":
+        spooled = _spooled(values, number)
+        raw = encode_request(StoreRequest(spooled))
+        received = Received(listener, "dicom", "C-STORE", given.sender, "", spooled.sop_instance, raw, spooled.digest, spooled)
+        header = Header(values, kind="C-STORE", sender=given.sender, uid=spooled.sop_instance)
+        return received, header, status_answer(stored_status)
+    kind = "N-CREATE" if given.create else "N-SET"
+    received = Received(listener, "dicom", kind, given.sender, "", given.uid, b"", str(number))
+    header = Header({}, dataset_of(values), kind=kind, sender=given.sender, uid=given.uid)
+    return received, header, status_answer(performed_status)
+
+
+def write(message: Message, path: str, text: str) -> None:
+    r"""Write what a person has written for a path: plain text into a component, a composite (`DOE^JANE`) into a whole field.
+
+    Raises MessageError for a character the message's set does not have, or a path that cannot be written.
+    """
+    try:
+        if path == "MSH-18" or parse(path).component:
+            message.set(path, text)
+        else:
+            message.set_raw(path, text)
+    except ValueError as error:
+        raise MessageError(path, str(error), 102) from error
+
+
+def normal_ends(raw: bytes) -> bytes:
+    """Return a message as it was kept in a text file with the line ends of the standard, without a frame around it."""
+    return raw.strip(b"\x0b\x1c\r\n").replace(b"\r\n", b"\r").replace(b"\n", b"\r") + b"\r"
+
+
+def read_attributes(file: Path) -> dict[str, str]:
+    """Return the attributes of a DICOM file by keyword, dotted into the first items of sequences; raises OSError, MessageError."""
+    header, _ = read_header(file)
+    return dict(_attributes(header, ""))
+
+
+def _attributes(dataset: Dataset, prefix: str) -> list[tuple[str, str]]:
+    found = []
+    for element in dataset:
+        if not element.keyword or isinstance(element.value, bytes):
+            continue
+        if element.VR == "SQ":
+            found += _attributes(element.value[0], f"{prefix}{element.keyword}.") if element.value else []
+        else:
+            value = element.value
+            text = "\\".join(map(str, value)) if isinstance(value, MultiValue | list) else "" if value is None else str(value)
+            found.append((prefix + element.keyword, text))
+    return found
 
 
 def dataset_of(attributes: Mapping[str, str]) -> Dataset:
     """Return the dataset of keywords and texts; a dotted keyword stands in the first item of its sequence."""
     dataset = Dataset()
     for path, text in attributes.items():
-        *sequences, keyword = path.split(".")
-        inner = dataset
-        for sequence in sequences:
-            if sequence not in inner:
-                setattr(inner, sequence, Sequence([Dataset()]))
-            inner = getattr(inner, sequence)[0]
-        setattr(inner, keyword, text)
+        put(dataset, path, text)
     return dataset
 
 
-def _spooled(values: dict[str, str], number: int) -> Spooled:
+def put(dataset: Dataset, path: str, text: str) -> None:
+    """Set a keyword, or a dotted one in the first item of its sequence, making the item when there is none."""
+    *sequences, keyword = path.split(".")
+    for sequence in sequences:
+        if not dataset.get(sequence):
+            setattr(dataset, sequence, Items([Dataset()]))
+        dataset = dataset.get(sequence)[0]
+    setattr(dataset, keyword, text)
+
+
+def _spooled(values: Mapping[str, str], number: int) -> Spooled:
     """Return what the spool would say of the object; its attributes make the digest, as the content does."""
     content = hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()
     instance = values.get("SOPInstanceUID") or f"1.2.3.{number + 1}"
     return Spooled(f"case/{number}", values.get("SOPClassUID", ""), instance, "1.2.840.10008.1.2.1", 1, content)
+
+
+def _write(tx: Transaction, state: Recorded, event: str) -> Event:
+    return state.write(RecordStore(tx), event)
+
+
+def view_of(tx: Transaction, event: Event) -> dict[str, Any]:
+    """Return what the RIS knows around an event."""
+    return view(RecordStore(tx), event, 0)
 
 
 def _view(tx: Transaction, accession: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from broker.engine.passage import Passage
 from broker.errors import MessageError
 from broker.model import Outgoing
 from broker.pipeline.context import AnySubject, Outcome
+from broker.pipeline.route import WHEN
 from broker.pipeline.subject import EventSubject
 
 
@@ -44,6 +45,18 @@ class Router:
             source: tuple(channel for channel in channels if channel.source == source)
             for source in {channel.source for channel in channels}
         }
+        self._special = {channel.source for channel in channels if channel.route.answer != "processed"}
+
+    def answering(self, listener: str, subject: AnySubject) -> tuple[str, float]:
+        """Return when the sender of a message is answered, and how many seconds it waits for deliveries at most.
+
+        Of several channels that accept it, the latest counts.
+        """
+        if listener not in self._special:
+            return "processed", 0.0
+        accepting = [channel.route for channel in self._by_source[listener] if channel.route.accepts(subject)]
+        latest = max((route.answer for route in accepting), key=WHEN.index, default="processed")
+        return latest, max((route.patience for route in accepting), default=0.0)
 
     def route(self, listener: str, subject: AnySubject, passage: Passage) -> Routed | None:
         """Run the message through its channels, then its events through those that hear of them.

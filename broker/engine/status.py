@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from prometheus_client.metrics import MetricWrapperBase
 from twisted.internet.defer import Deferred
@@ -15,6 +16,7 @@ from broker.engine.couriers import Couriers
 from broker.obs.metrics import Metrics
 from broker.obs.status import (
     ChannelStatus,
+    ConfigurationStatus,
     DeliveryItem,
     DestinationStatus,
     ExamItem,
@@ -69,16 +71,30 @@ class Status:
         listeners: Callable[[], Sequence[tuple[Part, bool]]],
         again: Again,
         couriers: Couriers,
+        configuration: Callable[[], Awaitable[ConfigurationStatus]],
     ) -> None:
-        self._again, self._couriers = again, couriers
+        self._again, self._couriers, self._configuration = again, couriers, configuration
         self._db, self._clock, self._metrics = db, clock, metrics
         self._site, self._version, self._started = site, version, clock()
         self._channels, self._destinations, self._listeners = channels, destinations, listeners
         self.draining = False
 
-    def status(self) -> Deferred[Overview]:
-        """Fire with the broker as it is now."""
-        return self._db.read("status.overview", _overview).addCallback(self._shown)
+    async def status(self) -> Overview:
+        """Return the broker as it is now."""
+        return replace(self._shown(await self._db.read("status.overview", _overview)), configuration=await self._configuration())
+
+    def configure(self, site: str, channels: Sequence[Part], destinations: Sequence[Part]) -> None:
+        """Show these from now on, and no gauge of a destination that is none any more."""
+        for gone in {part.name for part in self._destinations} - {part.name for part in destinations}:
+            for gauge in (self._metrics.queue_depth, self._metrics.queue_age, self._metrics.destination_up):
+                with suppress(KeyError):
+                    gauge.remove(gone)
+        self._site, self._channels, self._destinations = site, channels, destinations
+
+    def connections(self) -> dict[str, int]:
+        """Return how many connections each listener has open."""
+        m = self._metrics
+        return {part.name: _value(m.connections, part.name) + _value(m.associations, part.name) for part, _ in self._listeners()}
 
     def trace(self, accession: str) -> Deferred[Trace]:
         """Fire with the timeline of an accession."""

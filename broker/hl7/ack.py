@@ -8,12 +8,20 @@ from typing import NamedTuple
 from broker.errors import MessageError
 from broker.hl7.delimiters import Delimiters
 from broker.hl7.message import Message
+from broker.hl7.mllp import END, VT
 from broker.hl7.path import Path, parse
 from broker.hl7.tables import CONDITIONS
 
+_ALWAYS, _NEVER, _ERROR, _SUCCESS = "AL", "NE", "ER", "SU"  # table 0155
+_CONDITIONS_OF_USE = frozenset({_ALWAYS, _NEVER, _ERROR, _SUCCESS})
 _MSA_3 = 80  # characters that MSA-3 may hold
 _LOOK = 4096  # bytes in which `answer_raw` looks for a header
 _LOCATION = re.compile(r"[A-Z][A-Z0-9]{2}(?:\^\d{0,4}){0,5}", re.ASCII)
+
+# what nearly every receiver answers: MSH, then MSA and nothing else, in ASCII, the standard delimiters and without escapes
+_COMMON = re.compile(
+    rb"MSH\|\^~\\&(?:\|[^|\r\n\\\x0b\x1b\x80-\xff]*){7,}\rMSA\|([A-Z]{2})\|([^|\r\n\\\x0b\x1b\x80-\xff]*)(?:\|[^\r\n\x0b\x1b\x80-\xff]*)?\r?"
+)
 
 
 class Answer(NamedTuple):
@@ -24,8 +32,36 @@ class Answer(NamedTuple):
     text: str
 
 
-def answer(message: Message, code: str, error: MessageError | None, *, now: str, control_id: str) -> bytes:
-    """Return the unframed answer to `message`; `now` is MSH-7 and `control_id` MSH-10 of the answer."""
+class Asked(NamedTuple):
+    """Which acknowledgments a message asks for (enhanced mode, HL7 v2.5.1 2.9.3): AL, NE, ER or SU of table 0155 each."""
+
+    accept: str  # MSH-15
+    application: str  # MSH-16
+
+
+def asked(message: Message) -> Asked | None:
+    """Return which acknowledgments a message asks for; None is the original mode, in which each message gets one.
+
+    An acknowledgment that asks for none gets none, or two systems would acknowledge each other for ever.
+    """
+    fields, d, _ = message.header()
+    if len(fields) > 14:
+        wanted = Asked(*[field if field in _CONDITIONS_OF_USE else "" for field in [*fields[14:16], ""][:2]])
+        if wanted.accept or wanted.application:
+            return wanted
+    return Asked(_NEVER, _NEVER) if fields[8].partition(d.component)[0] == "ACK" else None
+
+
+def is_due(condition: str, *, good: bool) -> bool:
+    """Tell whether table 0155 asks for an acknowledgment: always, on success, or on an error; an empty condition is never."""
+    return condition == _ALWAYS or condition == (_SUCCESS if good else _ERROR)
+
+
+def answer(message: Message, code: str, error: MessageError | None, *, now: str, control_id: str, asks: Asked | None = None) -> bytes:
+    """Return the unframed answer to `message`; `now` is MSH-7 and `control_id` MSH-10 of the answer.
+
+    `asks`: what the answer asks for in its turn, when it goes out as a message of its own.
+    """
     fields, d, coder = message.header()
     head = [*fields[:18], *[""] * (18 - len(fields))]
     version = head[11].partition(d.component)[0]
@@ -34,15 +70,15 @@ def answer(message: Message, code: str, error: MessageError | None, *, now: str,
     if len(kind) == 2 and _at_least(version, 2, 4):
         kind.append("ACK")
     msh = ["MSH", d.encoding, head[4], head[5], head[2], head[3], now, "", d.component.join(kind), control_id, head[10], head[11]]
-    if head[17]:
-        msh += ["", "", "", "", "", head[17]]
+    if head[17] or asks:
+        msh += ["", "", *(asks or ("", "")), "", head[17]]
     msa = ["MSA", code, head[9]]
     segments = [msh, msa]
     if error is not None:
         old = not _at_least(version, 2, 5)
         if old:
             msa.append(_text(d, str(error)[:_MSA_3]))
-        segments.append(_err(d, error, old))
+        segments.append(_err(d, error, _place(message, error.path), old))
     text = "".join([d.field.join(segment) + "\r" for segment in segments])
     # what was copied may end with FS, and FS CR would end the answer's frame
     return coder.dump(text.replace("\x1c", "").replace("\x0b", "") if "\x1c" in text or "\x0b" in text else text)
@@ -62,17 +98,35 @@ def answer_raw(raw: bytes, error: MessageError | None = None, *, now: str, contr
     return answer(message, code, error, now=now, control_id=control_id)
 
 
+def together(*answers: bytes) -> bytes:
+    """Return several answers to one message as one: in a frame, it becomes a frame for each; those that are empty are left out."""
+    return (END + VT).join(one for one in answers if one)
+
+
+def apart(answers: bytes) -> list[bytes]:
+    """Return the answers that `together` made one."""
+    return answers.split(END + VT) if answers else []
+
+
+def code_in(answer: bytes) -> str:
+    """Return MSA-1 of an answer that was made here."""
+    return answer.partition(b"\r")[2][4:6].decode("ascii", "replace")
+
+
 def read_answer(raw: bytes) -> Answer:
     """Return what a receiver answered; raises MessageError when it is not HL7 or has no MSA."""
+    common = _COMMON.fullmatch(raw)
+    if common:
+        return Answer(common[1].decode(), common[2].decode(), "")
     message = Message.parse(raw)
     if not message.exists("MSA-1"):
         raise MessageError("MSA-1", "the answer has no acknowledgment code", 101, reject=True)
     return Answer(message.get("MSA-1").strip(), message.get("MSA-2"), _complaint(message) if message.segments("ERR") else "")
 
 
-def _err(d: Delimiters, error: MessageError, old: bool) -> list[str]:
+def _err(d: Delimiters, error: MessageError, place: Path | None, old: bool) -> list[str]:
     """Return ERR: for a sender before 2.5 also ERR-1, which later versions withdrew."""
-    place, meaning = _place(error.path), CONDITIONS.get(error.code, CONDITIONS[207])
+    meaning = CONDITIONS.get(error.code, CONDITIONS[207])
     coded = [str(error.code), _text(d, meaning), "HL70357"]
     first = second = ""
     if place:
@@ -93,11 +147,13 @@ def _trimmed(parts: list[int]) -> list[int]:
     return parts if parts[3] else parts[:3]
 
 
-def _place(path: str) -> Path | None:
+def _place(message: Message, path: str) -> Path | None:
+    """Return the place counted in the whole message; of a segment that its group does not have, the group."""
     try:
-        return parse(path)
+        place = parse(message.absolute(path))
     except ValueError:
         return None  # a DICOM keyword, or no place at all
+    return Path(*place.groups[-1]) if place.groups else place
 
 
 def _text(d: Delimiters, text: str) -> str:

@@ -35,6 +35,7 @@ class Delimiters:
         "escape",
         "field",
         "foreign",
+        "plain",
         "repetition",
         "special",
         "subcomponent",
@@ -58,6 +59,7 @@ class Delimiters:
         self._sequence = re.compile(f"{re.escape(e)}({_SEQUENCE}){re.escape(e)}")
         standard = dict(zip("FSRET", "|^~\\&", strict=True))
         self.foreign = own != standard
+        self.plain = "" if self.foreign else e  # a text without it is read as it stands; "" is in every text
         self._to_standard = _translation(own, standard)
         self._from_standard = _translation(standard, own)
 

@@ -4,44 +4,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from broker.errors import MessageError
 from broker.hl7 import charset as charsets
-from broker.hl7.delimiters import STANDARD, STANDARD_ENCODING, Delimiters, delimiters
-from broker.hl7.path import ALL, Path, parse
+from broker.hl7 import groups
+from broker.hl7.coder import Coder, Doubt, ShiftedCoder, coder, declared
+from broker.hl7.delimiters import STANDARD_ENCODING, Delimiters, delimiters
+from broker.hl7.lines import cut
+from broker.hl7.path import ALL, Path, Step, parse
+from broker.hl7.recode import Unencodable, recode
+from broker.hl7.view import View, firsts
 
 _START = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*(?=MSH)")
-_END = re.compile(rb"[\r\n]")
-# in a message whose segments end with CR, an LF ends a segment only when the next one follows
-_MIXED_ENDS = re.compile(r"(\r\n|\r|\n(?=[A-Z][A-Z0-9]{2}(?:[^A-Za-z0-9 ]|$)|[\r\n]|\Z))")
+_MSH_18 = parse("MSH-18")
+_MSH_18_MOST = 200  # characters that are looked at
 
 
-class Message:
+class Message(View):
     """One HL7 v2 message.
 
-    Paths are `SEG[n]-F[n].C.S` (see `broker.hl7.path`). A path that names a field means all of it; one that names a component
-    without a repetition means the first repetition. Text is Unicode without escapes, except in `raw` and `set_raw`.
+    Paths are `SEG[n]-F[n].C.S`, and `ORC[2]>OBR-4` inside a group (see `broker.hl7.path`). A path that names a field means all of
+    it; one that names a component without a repetition means the first repetition. Text is Unicode without escapes, except in
+    `raw` and `set_raw`.
     """
 
-    __slots__ = ("_coder", "_delimiters", "_ends", "_fallback", "_lines", "_places", "_prefix")
-
-    def __init__(self, prefix: bytes, text: str, separators: Delimiters, coder: charsets.Coder, fallback: str) -> None:
-        self._prefix = prefix  # byte order mark and line ends before MSH
-        self._delimiters = separators
-        self._coder = coder
-        self._fallback = fallback
-        self._lines: list[str | list[str]] = []  # a segment as it stands, or split into fields
-        self._ends: str | list[str] = "\r"  # between segments: always the same one, or one per line
-        self._places: dict[str, list[int]] | None = None  # segment name -> its lines
-        if "\n" not in text:
-            self._lines += text.split("\r")
-        elif "\r" not in text or text.count("\r\n") == text.count("\n") == text.count("\r"):
-            self._ends = "\r\n" if "\r" in text else "\n"
-            self._lines += text.split(self._ends)
-        else:
-            parts = _MIXED_ENDS.split(text)
-            self._lines += parts[::2]
-            self._ends = [*parts[1::2], ""]
+    __slots__ = ()
 
     @classmethod
     def parse(cls, raw: bytes, charset: str | None = None, fallback: str = charsets.FALLBACK) -> Message:
@@ -49,7 +37,7 @@ class Message:
 
         Raises MessageError with `reject` when it is not HL7, and ValueError for a character set or fallback that is not known.
         """
-        prefix = b""
+        prefix, whole = b"", raw
         if raw[:3] != b"MSH":
             start = _START.match(raw)
             if not start:
@@ -58,95 +46,36 @@ class Message:
         separator = raw[3:4]
         if not separator.isascii() or separator.isalnum() or separator <= b" ":
             raise MessageError("MSH-1", "no field separator follows MSH", 101, reject=True)
-        end = _END.search(raw, 0)
-        header = (raw[: end.start()] if end else raw).split(separator, 20)
-        if len(header) < 9:
+        lines, ends = cut(raw, separator)
+        header = bytes(lines[0])
+        fields = header.decode("latin-1").split(separator.decode())
+        if len(fields) < 9:
             raise MessageError("MSH-9", "the header ends before the message type", 101, reject=True)
-        encoding = header[1].decode("latin-1")
-        if not encoding or not encoding.isascii() or any(c.isalnum() or c <= " " for c in encoding):
+        d = _delimiters(separator.decode(), fields[1])
+        if d is None:
             raise MessageError("MSH-2", "not encoding characters", 102, reject=True)
-        coder = charsets.declared(_declared(header), charset, fallback)
-        return cls(prefix, coder.load(raw), delimiters(separator.decode(), encoding), coder, fallback)
+        plain = header.isascii()
+        reader, doubt = _declared(fields, d, plain, charset, fallback)
+        message = cls(prefix, [*lines], ends, d, reader, fallback)
+        message._raw = whole
+        message._unknown = doubt
+        if plain and not isinstance(reader, ShiftedCoder):
+            message._fields[0] = fields
+        return message
 
     @classmethod
     def new(cls, type: str, version: str = "2.5.1", charset: str = charsets.DEFAULT) -> Message:
         """Return a message that is only MSH: its delimiters, type ("ADT^A04^ADT_A01"), processing ID P, version and character set."""
-        header = f"MSH|{STANDARD_ENCODING}|||||||{type}||P|{version}||||||{charset}\r"
-        return cls(b"", header, STANDARD, charsets.coder(charset), charsets.FALLBACK)
+        return cls.parse(f"MSH|{STANDARD_ENCODING}|||||||{type}||P|{version}||||||{charset}\r".encode())
 
-    # -- reading
+    def clone(self) -> Message:
+        """Return a message that can be changed without changing this one."""
+        copy = Message(self._prefix, self._lines.copy(), self._ends, self._delimiters, self._coder, self._fallback)
+        copy._raw, copy._unknown, copy._fields = self._raw, self._unknown, self._fields.copy()
+        copy._names, copy._firsts, copy._places = self._names, self._firsts, self._places
+        return copy
 
-    def get(self, path: str) -> str:
-        """Return the text of the first match, without escapes; "" when it is absent, and '""' for the HL7 null."""
-        place = parse(path)
-        text = self._unit(place)
-        if text.isascii() and self._delimiters.escape not in text and not self._delimiters.foreign:
-            return text
-        return self._plain(text, place)
-
-    def raw(self, path: str) -> str:
-        r"""Return what stands there with its escapes, in the standard delimiters `|^~\&` whatever the message uses."""
-        return self._delimiters.to_standard(self._coder.read(self._unit(parse(path))))
-
-    def all(self, path: str) -> list[str]:
-        """Return every match, without escapes: one for each segment or repetition that a `[*]` runs over, empty ones too."""
-        place = parse(path)
-        texts = [self._plain(text, place) for text in self._units(place)]
-        return texts if ALL in (place.number, place.repetition) else [text for text in texts if text]
-
-    def exists(self, path: str) -> bool:
-        """Return whether it is present and holds more than delimiters; a path without a field asks for the segment."""
-        place = parse(path)
-        d = self._delimiters
-        empty = d.component + d.repetition + d.subcomponent if place.at > 1 or place.segment != "MSH" else ""
-        if ALL not in (place.number, place.repetition):
-            return bool(self._unit(place).strip(empty))
-        return any(text.strip(empty) for text in self._units(place))
-
-    @property
-    def type(self) -> str:
-        """MSH-9 as "ORM^O01"; without an event "ACK"."""
-        kind, event = self.get("MSH-9.1"), self.get("MSH-9.2")
-        return f"{kind}^{event}" if event else kind
-
-    @property
-    def control_id(self) -> str:
-        """MSH-10."""
-        return self.get("MSH-10")
-
-    @property
-    def sender(self) -> str:
-        """Sending application and facility as "MSH-3|MSH-4", the first components."""
-        return f"{self.get('MSH-3.1')}|{self.get('MSH-4.1')}"
-
-    @property
-    def version(self) -> str:
-        """MSH-12, "2.5.1"."""
-        return self.get("MSH-12.1")
-
-    @property
-    def charset(self) -> str:
-        """The Python codec that the message is read with."""
-        return self._coder.codec
-
-    def segment_names(self) -> list[str]:
-        """Return the names of the segments in their order."""
-        return [name for name in (self._name(line) for line in self._lines) if name]
-
-    def segments(self, name: str) -> range:
-        """Return the numbers of the segments of a name: `len(...)` counts them, a loop over it gives n for `OBX[n]-5`."""
-        return range(1, len(self._index().get(name, ())) + 1)
-
-    def groups(self, name: str) -> list[Message]:
-        """Return a message of its own for each group that begins with a segment `name`: what stands before the first one, and the group."""
-        starts, last = self._index().get(name, []), len(self._lines) - 1
-        closing = [] if self._lines[last] else [last]  # the empty line after the end of the last segment
-        return [
-            self._part([*range(starts[0]), *range(start, end), *(closing if end <= last else [])])
-            for start, end in zip(starts, [*starts[1:], last + 1][: len(starts)], strict=True)
-        ]
-
-    # -- changing
+    # -- fields
 
     def set(self, path: str, value: str) -> None:
         """Set plain text, with escapes as needed, creating what is missing; "" empties and creates nothing.
@@ -155,157 +84,110 @@ class Message:
         character set does not have, ValueError for MSH-1 and MSH-2.
         """
         if path == "MSH-18":
-            self._recode(value)
-        self._write(parse(path), self._stored(path, self._delimiters.escaped(value)))
+            self._declare(value)
+        else:
+            self._write(parse(path), self._stored(path, self._delimiters.escaped(value)))
 
     def set_raw(self, path: str, composite: str) -> None:
         r"""Set a composite that is written in the standard delimiters `^~\&`, escapes included; otherwise as `set`."""
         self._write(parse(path), self._stored(path, self._delimiters.from_standard(composite)))
 
     def copy(self, source: str, target: str) -> None:
-        """Copy the first match of `source`, byte for byte; raises ValueError when it has parts that do not fit into `target`."""
-        place, text = parse(target), self._unit(parse(source))
-        d = self._delimiters
-        inside = (d.repetition if place.repetition or place.component else "") + (d.component if place.component else "")
-        if any(c in text for c in inside + (d.subcomponent if place.subcomponent else "")):
-            raise ValueError(f"{source} has parts that do not fit into {target}")
-        self._write(place, text)
+        """Copy the first match of `source`, byte for byte, or each to its own where both paths begin with the same `[*]`.
+
+        What is absent empties the target. Raises ValueError when the source has parts that do not fit into `target`.
+        """
+        for origin, place in self._paired(parse(source), parse(target)):
+            self._write(place, self._fitting(origin, place))
+
+    def move(self, source: str, target: str) -> None:
+        """Copy, and remove the source; otherwise as `copy`."""
+        for origin, place in self._paired(parse(source), parse(target)):
+            text = self._fitting(origin, place)
+            if origin.steps == place.steps and origin.field == place.field:
+                self._remove(origin)  # first, for one may be a part of the other
+                self._write(place, text)
+            else:
+                self._write(place, text)
+                self._remove(origin)
 
     def remove(self, path: str) -> None:
         """Empty what is there; a repetition goes away altogether, and so does a segment when no field is named."""
+        self._remove(parse(path))
+
+    # -- segments
+
+    def add(self, path: str, *, before: str = "", after: str = "") -> int:
+        """Add an empty segment and return its number among those of its name in the message.
+
+        It stands at the end of the message, or of the group that the path names, or `before` or `after` another segment.
+        Raises MessageError when that segment or group is missing.
+        """
         place = parse(path)
-        if not place.field:
-            gone = set(self._chosen(place))
-            self._keep([i for i in range(len(self._lines)) if i not in gone])
-        elif place.repetition > 0 and not place.component:
-            for i in self._chosen(place):
-                fields = self._fields(i)
-                if place.at < len(fields):
-                    repetitions = fields[place.at].split(self._delimiters.repetition)
-                    del repetitions[place.repetition - 1 : place.repetition]
-                    fields[place.at] = self._delimiters.repetition.join(repetitions)
+        if place.field or place.number != 1 or place.key == b"MSH" or (place.groups and (before or after)):
+            raise ValueError(f"{path} cannot be added; name a segment, such as NTE or ORC[2]>NTE")
+        names, anchor = self._index(), before or after
+        if anchor:
+            found = [at if before else at + 1 for at in self._chosen(parse(anchor))]
         else:
-            self._write(place, "")
+            found = [end for _, end in groups.spans(names, place.groups)]
+        if not found:
+            raise MessageError(anchor or path.rpartition(">")[0], "the segment is missing", 100)
+        if found[0] == 0:
+            raise ValueError("no segment stands before MSH")
+        for at in reversed(found if place.many else found[:1]):
+            line = self._insert(at, place.segment, 1)
+        return self._number(line)
 
-    def add(self, name: str) -> int:
-        """Append an empty segment and return its number."""
-        at = len(self._lines)
-        while at > 1 and not self._lines[at - 1]:
-            at -= 1
-        self._lines.insert(at, [name])
-        if isinstance(self._ends, list):
-            # the last segment may have had no end; it needs one now, and the new one takes over what was there
-            self._ends.insert(at - 1, "\r")
-        self._places = None  # made anew, never changed: clones share it
-        return len(self._index()[name])
+    # -- character sets
 
-    def clone(self) -> Message:
-        """Return a message that can be changed without changing this one."""
-        copy = self._part(range(len(self._lines)))
-        copy._places = self._places
+    def recoded(self, charset: str, policy: str = "refuse") -> Message:
+        r"""Return the message in another character set (table 0211), named in MSH-18; this one when there is nothing to do.
+
+        policy: what happens to a character that the set does not have: `refuse` raises MessageError with the first field that
+        has one; `transliterate` writes the nearest, and refuses where there is none; `escape` writes `\X..\` with its UTF-8 bytes.
+        Raises ValueError for a set that is not known.
+        """
+        target = coder(charset, self._fallback)
+        if self._coder is target and self._unit(_MSH_18) == target.names and not self.charset_doubt:
+            return self
+        copy = self.clone()
+        copy._recode(target, policy)
+        copy._unknown = ""
+        copy._write(_MSH_18, self._delimiters.from_standard(target.names))
         return copy
-
-    # -- bytes
-
-    def encode(self) -> bytes:
-        """Return the message; whatever was not set is as it came, byte for byte, with its line ends."""
-        separator = self._delimiters.field
-        lines = [line if isinstance(line, str) else separator.join(line) for line in self._lines]
-        if isinstance(self._ends, str):
-            text = self._ends.join(lines)
-        else:
-            text = "".join([part for pair in zip(lines, self._ends, strict=True) for part in pair])
-        return self._prefix + self._coder.dump(text)
-
-    def header(self) -> tuple[list[str], Delimiters, charsets.Coder]:
-        """Return the fields of MSH as they are stored, the delimiters and the coder: for an answer in the sender's own bytes."""
-        return self._fields(0), self._delimiters, self._coder
 
     # -- inside
 
-    def _name(self, line: str | list[str]) -> str:
-        if isinstance(line, list):
-            return line[0]
-        separator = self._delimiters.field
-        return line[:3] if line[3:4] == separator else line.partition(separator)[0]
+    def _declare(self, value: str) -> None:
+        target, doubt = declared(value, self._coder.names, self._fallback)
+        if target is not self._coder:
+            self._recode(target, "refuse")
+        self._unknown = doubt
+        self._write(_MSH_18, self._delimiters.from_standard(value))
 
-    def _index(self) -> dict[str, list[int]]:
-        if self._places is None:
-            places: dict[str, list[int]] = {}
-            self._places = places
-            for i, line in enumerate(self._lines):
-                name = self._name(line)
-                if name in places:
-                    places[name].append(i)
-                elif name:
-                    places[name] = [i]
-        return self._places
+    def _recode(self, target: Coder, policy: str) -> None:
+        """Write every field for another coder; raises MessageError before anything is changed."""
+        changed: dict[int, list[str]] = {}
+        for i in range(len(self._lines)):
+            line = self._bytes(i)
+            if not line.isascii() or b"\x1b" in line or b"\\M" in line or b"\\C" in line:
+                changed[i] = self._recoded_fields(i, target, policy)
+        for i, fields in changed.items():
+            self._put(i, fields)
+        self._coder = target
+        self._fields = {i: fields for i, fields in self._fields.items() if i in changed or isinstance(self._lines[i], list)}
 
-    def _fields(self, i: int) -> list[str]:
-        line = self._lines[i]
-        if isinstance(line, str):
-            line = self._lines[i] = line.split(self._delimiters.field)
-        return line
-
-    def _unit(self, place: Path) -> str:
-        """Return the first match as it is stored."""
-        places = (self._places or self._index()).get(place[0])
-        number = place[1]
-        if not places or number > len(places):
-            return ""
-        i = places[number - 1 if number > 0 else 0]
-        line = self._lines[i]
-        if isinstance(line, str):
-            line = self._lines[i] = line.split(self._delimiters.field)
-        index = place[6]
-        if index == 0:
-            return self._whole(line, place)
-        if index >= len(line):
-            return ""
-        text = line[index]
-        return self._inner(text, place) if place[3] or place[4] else text
-
-    def _whole(self, fields: list[str], place: Path) -> str:
-        return self._delimiters.field if place.field else self._delimiters.field.join(fields)
-
-    def _inner(self, text: str, place: Path) -> str:
-        """Return a repetition, component or subcomponent of a field."""
-        _, _, _, repetition, component, subcomponent, _ = place
-        d = self._delimiters
-        if d.repetition in text:
-            text = _piece(text, d.repetition, max(repetition, 1))
-        elif repetition > 1:
-            return ""
-        if component:
-            text = _piece(text, d.component, component)
-            if subcomponent:
-                text = _piece(text, d.subcomponent, subcomponent)
-        return text
-
-    def _chosen(self, place: Path) -> list[int]:
-        places = self._index().get(place.segment, [])
-        return list(places) if place.number == ALL else places[place.number - 1 : place.number]
-
-    def _units(self, place: Path) -> Iterator[str]:
-        """Yield every match as it is stored."""
-        for i in self._chosen(place):
-            fields = self._fields(i)
-            if place.at == 0:
-                yield self._whole(fields, place)
-                continue
-            text = fields[place.at] if place.at < len(fields) else ""
-            if place.repetition != ALL:
-                yield self._inner(text, place) if place.repetition or place.component else text
-            elif text:
-                yield from (self._inner(one, place) for one in text.split(self._delimiters.repetition))
-
-    def _plain(self, text: str, place: Path) -> str:
-        d = self._delimiters
-        if not text.isascii():
-            text = self._coder.read(text)
-        if d.foreign and not place.subcomponent:
-            text, d = d.to_standard(text), STANDARD
-        return d.unescaped(text, self._coder.decode)
+    def _recoded_fields(self, i: int, target: Coder, policy: str) -> list[str]:
+        fields = []
+        for at, field in enumerate(self._split(i)):
+            try:
+                fields.append(recode(field, self._coder, target, self._delimiters, policy))
+            except Unencodable:
+                name = self._split(i)[0]
+                place = parse(f"{name}[{self._number(i)}]-{at + (name == 'MSH')}")
+                raise MessageError(str(place), f"a character that {target.names} does not have", 102) from None
+        return fields
 
     def _stored(self, path: str, text: str) -> str:
         if text.isascii():
@@ -313,26 +195,70 @@ class Message:
         try:
             return self._coder.write(text)
         except UnicodeEncodeError as error:
-            raise MessageError(path, f"a character that {self._coder.charset.hl7} does not have", 102) from error
+            raise MessageError(path, f"a character that {self._coder.names} does not have", 102) from error
+
+    def _fitting(self, source: Path, target: Path) -> str:
+        """Return what stands at `source`, as it is stored."""
+        if not source.writable:
+            raise ValueError(f"{source} cannot be copied; name a field, such as PID-3.1")
+        text, d = self._unit(source), self._delimiters
+        inside = (d.repetition if target.inner else "") + (d.component if target.component else "")
+        if any(c in text for c in inside + (d.subcomponent if target.subcomponent else "")):
+            raise ValueError(f"{source} has parts that do not fit into {target}")
+        return text
+
+    def _paired(self, source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
+        """Yield source and target, one pair for each segment when a `[*]` that both begin with runs over them."""
+        if not (source.many and target.many):
+            yield source, target
+            return
+        shared = [ours for ours, theirs in zip(source.steps, target.steps, strict=False) if ours == theirs]
+        depth = next((at for at, step in enumerate(shared) if step[1] == ALL and shared[: at + 1] == [*source.steps[: at + 1]]), -1)
+        if depth < 0:
+            yield source, target
+            return
+        for number in range(1, len(groups.lines(self._index(), source.steps[: depth + 1])) + 1):
+            step = (source.steps[depth][0], number)
+            yield from self._paired(
+                source.in_steps((*source.steps[:depth], step, *source.steps[depth + 1 :])),
+                target.in_steps((*target.steps[:depth], step, *target.steps[depth + 1 :])),
+            )
+
+    def _remove(self, place: Path) -> None:
+        if not place.field:
+            if place.key == b"MSH":
+                raise ValueError("MSH cannot be removed")
+            gone = set(self._chosen(place))
+            self._keep([i for i in range(len(self._lines)) if i not in gone])
+        elif place.repetition > 0 and not place.component:
+            for i in self._chosen(place):
+                fields = self._split(i)
+                if place.at < len(fields):
+                    repetitions = fields[place.at].split(self._delimiters.repetition)
+                    del repetitions[place.repetition - 1 : place.repetition]
+                    self._put_field(i, place.at, self._delimiters.repetition.join(repetitions))
+        else:
+            self._write(place, "")
 
     def _write(self, place: Path, text: str) -> None:
-        if not place.field or (place.segment == "MSH" and place.field <= 2):
+        if not place.writable:
             raise ValueError(f"{place} cannot be set")
-        if text and place.number > 0:
-            while len(self._index().get(place.segment, ())) < place.number:
-                self.add(place.segment)
-        for i in self._chosen(place):
-            fields = self._fields(i)
-            if place.at >= len(fields):
-                if not text:
-                    continue
-                fields.extend([""] * (place.at + 1 - len(fields)))
-            fields[place.at] = self._changed(fields[place.at], place, text)
+        chosen = self._chosen(place)
+        if text and (place.groups or not chosen) and place.number != ALL:
+            self._create(place.steps)
+            chosen = self._chosen(place)
+        for i in chosen:
+            fields = self._split(i)
+            if place.at < len(fields):
+                old = fields[place.at]
+            elif text:
+                old = ""
+            else:
+                continue
+            self._put_field(i, place.at, self._changed(old, place, text) if place.inner else text)
 
     def _changed(self, old: str, place: Path, text: str) -> str:
         """Return a field in which one place, or that place in each repetition, holds `text`."""
-        if not place.component and not place.repetition:
-            return text
         if not text and not old:
             return old
         d = self._delimiters
@@ -343,50 +269,77 @@ class Message:
             return d.repetition.join([_replaced(one, levels, text) for one in old.split(d.repetition)])
         return _replaced(old, [(d.repetition, max(place.repetition, 1) - 1), *levels], text)
 
-    def _part(self, kept: list[int] | range) -> Message:
-        """Return a message of its own with some of the lines."""
-        part = Message(self._prefix, "", self._delimiters, self._coder, self._fallback)
-        part._lines = [line if isinstance(line, str) else line.copy() for line in (self._lines[i] for i in kept)]
-        part._ends = self._ends if isinstance(self._ends, str) else [self._ends[i] for i in kept]
-        return part
+    def _put_field(self, i: int, at: int, text: str) -> None:
+        fields = self._split(i)
+        if at < len(fields):
+            if fields[at] == text:
+                return
+            fields = fields.copy()
+        else:
+            fields = fields + [""] * (at + 1 - len(fields))
+        fields[at] = text
+        self._put(i, fields)
+
+    def _put(self, i: int, fields: list[str]) -> None:
+        self._fields[i] = self._lines[i] = fields
+        self._raw = None
+
+    def _create(self, steps: tuple[Step, ...]) -> None:
+        """Add the groups and segments that are missing on the way, each at the end of the group around it."""
+        for depth in range(len(steps)):
+            name, number = steps[depth]
+            if number == ALL:
+                continue
+            for span in reversed(groups.spans(self._index(), steps[:depth])):
+                missing = number - len(groups.within(self._index(), span, name, ALL))
+                if missing > 0:
+                    self._insert(span[1], name, missing)
+
+    def _insert(self, at: int, name: str, count: int) -> int:
+        """Insert empty segments before a line, or before the blank lines before it; return the line of the first."""
+        names = self._index()
+        while at > 1 and not names[at - 1]:
+            at -= 1
+        self._lines[at:at] = [[name] for _ in range(count)]
+        if isinstance(self._ends, list):
+            # the line before may have had no end; it needs one now, and the last new one takes over what was there
+            before = self._ends[at - 1]
+            self._ends = [*self._ends[: at - 1], *[before or b"\r"] * count, before, *self._ends[at:]]
+        self._fields = {i if i < at else i + count: fields for i, fields in self._fields.items()}
+        self._restructured([*names[:at], *[name.encode()] * count, *names[at:]])
+        return at
 
     def _keep(self, kept: list[int]) -> None:
-        part = self._part(kept)
-        self._lines, self._ends, self._places = part._lines, part._ends, None
+        names = self._index()
+        self._lines = [self._lines[i] for i in kept]
+        if isinstance(self._ends, list):
+            self._ends = [self._ends[i] for i in kept]
+        self._fields = {at: self._fields[i] for at, i in enumerate(kept) if i in self._fields}
+        self._restructured([names[i] for i in kept])
 
-    def _recode(self, name: str) -> None:
-        """Write every field in another character set; raises MessageError before anything is changed."""
-        target = charsets.declared(name.encode("ascii", "replace"), self._coder.charset.hl7, self._fallback)
-        if target.charset == self._coder.charset:
-            return
-        read, recoded = self._coder.read, []
-        for i, line in enumerate(self._lines):
-            fields = [line] if isinstance(line, str) else line
-            try:
-                recoded.append([field if field.isascii() else target.write(read(field)) for field in fields])
-            except UnicodeEncodeError as error:
-                raise MessageError(self._name(self._lines[i]), f"a character that {target.charset.hl7} does not have", 102) from error
-        self._lines = [new if isinstance(old, list) else new[0] for old, new in zip(self._lines, recoded, strict=True)]
-        self._coder = target
+    def _restructured(self, names: list[bytes]) -> None:
+        self._names, self._firsts, self._places, self._raw = names, firsts(names), {}, None
 
 
-def _declared(header: list[bytes]) -> bytes:
-    """Return MSH-18; delimiter bytes inside a multi-byte name in the header may have moved it to the right."""
-    value = header[17].rstrip(b"\r\n") if len(header) > 17 else b""
-    if value and charsets.find(value.decode("latin-1")):
-        return value
-    for later in header[18:20]:
-        found = charsets.find(later.decode("latin-1"))
-        if found and not found.ascii_compatible:
-            return later
-    return value
+@lru_cache(maxsize=256)
+def _delimiters(separator: str, encoding: str) -> Delimiters | None:
+    """Return the delimiters of a header, None when these are no encoding characters."""
+    if not encoding or not encoding.isascii() or any(c.isalnum() or c <= " " for c in encoding):
+        return None
+    return delimiters(separator, encoding)
 
 
-def _piece(text: str, delimiter: str, number: int) -> str:
-    if number == 1:
-        return text.partition(delimiter)[0]
-    pieces = text.split(delimiter, number)
-    return pieces[number - 1] if number <= len(pieces) else ""
+def _declared(fields: list[str], d: Delimiters, plain: bool, default: str | None, fallback: str) -> tuple[Coder, Doubt]:
+    """Return the coder for MSH-18; delimiter bytes inside a multi-byte name in the header may have moved it to the right."""
+    value = fields[17][:_MSH_18_MOST] if len(fields) > 17 else ""
+    found = declared(value.replace(d.repetition, "~") if d.foreign else value, default, fallback)
+    if plain or (value and not found[1]):
+        return found
+    for later in fields[18:20]:
+        moved = charsets.find(later[:_MSH_18_MOST])
+        if moved and not moved.ascii_compatible:
+            return declared(later, default, fallback)
+    return found
 
 
 def _replaced(old: str, levels: list[tuple[str, int]], text: str) -> str:

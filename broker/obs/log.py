@@ -30,8 +30,9 @@ _SENDER = re.compile(r"[\w .:/|@-]{0,80}", re.ASCII)  # MSH-3|MSH-4, or an AE ti
 _KIND = re.compile(
     r"[A-Z][A-Z0-9]{2}(?:\^[A-Z][A-Z0-9]\d(?:\^[A-Z]{3}_[A-Z0-9]{3})?)?|[CN]-[A-Z-]{2,14}|[a-z_]+(?:\.[a-z_]+)?|"
 )  # ORM^O01, C-STORE
-_PLACE = re.compile(r"[\w.:*/ <\[\]()-]{0,600}", re.ASCII)  # an HL7 path, a DICOM keyword, a file and line
+_PLACE = re.compile(r"[\w.:*/ <>\[\]()-]{0,600}", re.ASCII)  # an HL7 path, a DICOM keyword, a file and line
 _TEXT = re.compile(r"[^\x00-\x1f\x7f^|~&]{0,300}")  # a sentence of the broker's own: no HL7 composite fits
+_MASKED = re.compile(r"(?:[x9 -/:-@\[-`{-~]|<(?:[0-9A-F]{2}|VT|FS|CR|LF|TAB)>){0,64}")  # bytes of a peer's: letters as x, digits as 9
 _DATE = re.compile(r"(?<![\d.])(?:19|20)\d\d[-/.]?(?:0[1-9]|1[0-2])[-/.]?(?:0[1-9]|[12]\d|3[01])(?![\d.])")
 
 _NUMBER = None  # a number or a boolean, no text at all
@@ -72,6 +73,7 @@ FIELDS: dict[str, re.Pattern[str] | None] = {
     "reason": _TEXT,
     "what": _TEXT,
     "instead": _TEXT,
+    "tail": _MASKED,
     "path": _PLACE,
     "type": _PLACE,
     "at": _PLACE,

@@ -33,6 +33,16 @@ class Metrics:
             "protocol_errors", "Frames, PDUs or associations that broke their protocol, by fault", "listener", "fault"
         )
         self.connections = gauge("connections", "Open connections", "listener")
+        self.charset_doubts = counter(
+            "hl7_charset_doubts",
+            "Messages whose MSH-18 names an unknown character set, or whose bytes are undecodable in it or look mislabelled",
+            "listener",
+            "why",
+        )
+        self.probes = counter("probes", "Connections that came and left without a byte, as health checks do", "listener")
+        self.certificate_expires = gauge(
+            "certificate_expires_seconds", "When the own TLS certificate expires, in seconds since the epoch", "where"
+        )
         # routing
         self.routed = counter("messages_routed", "Messages a channel accepted", "channel")
         self.filtered = counter("messages_dropped", "Messages a channel dropped on purpose", "channel")
@@ -63,6 +73,9 @@ class Metrics:
         # RIS
         self.exams = gauge("exams", "Exams by state", "status")
         self.events = counter("ris_events", "RIS events", "event")
+        # configuration
+        self.configuration = gauge("configuration_info", "1, labelled with the configuration that runs", "version", "digest")
+        self.configuration_drift = gauge("configuration_drift", "Files of the configuration that are other on disk than what runs")
         # the process: memory, CPU, open files
         ProcessCollector(registry=registry)
         # disk

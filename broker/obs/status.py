@@ -92,6 +92,20 @@ class ExamItem:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigurationStatus:
+    """Which configuration runs, and whether its folder still says the same."""
+
+    version: int = 0
+    digest: str = ""  # of its files
+    applied_at: float = 0.0  # seconds since the epoch
+    by: str = ""
+    comment: str = ""
+    of: int | None = None  # the version that a rollback took up again
+    differing: tuple[str, ...] = ()  # files that are other on disk
+    path: str = ""  # the channels file that is compared
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """The broker at one moment; the lists hold the newest entries first and at most a screenful, the totals count all."""
 
@@ -108,6 +122,7 @@ class Overview:
     parked_total: int = 0
     unmatched: tuple[UnmatchedItem, ...] = ()
     unmatched_total: int = 0
+    configuration: ConfigurationStatus = ConfigurationStatus()
 
 
 @dataclass(frozen=True, slots=True)

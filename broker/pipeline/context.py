@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from broker.hl7.message import Message
 from broker.model import Outgoing, Spooled
+from broker.pipeline.functions import Function
 from broker.pipeline.header import Header
 from broker.pipeline.references import Scope
 from broker.pipeline.subject import EventSubject
@@ -42,6 +43,12 @@ class Context(Protocol):
 
     def control_id(self) -> str:
         """Return a new, unique MSH-10 of at most 20 characters."""
+
+    def call(self, function: Function, message: Message) -> Message:
+        """Return the message as a function of the site leaves it; raises MessageError that names its place, nothing of the message."""
+
+    def keep_attachment(self, content: bytes) -> str:
+        """Keep what was taken out of the message, inside the transaction, and return its SHA-256 in hex."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +92,7 @@ class Work:
     def scope(self) -> Scope:
         """Return what references are resolved against."""
         view = self.exam if self.exam is not None else self.context.view()
-        return {**view, "site": self.site, "now": self.context.now, **self.extra}
+        return {**view, "subject": self.subject, "site": self.site, "now": self.context.now, **self.extra}
 
 
 Step = Callable[[Work], Drop | Hold | None]

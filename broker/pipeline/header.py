@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
-from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
+from broker.dicom.path import Unknown, is_plain, is_scanned, parse
+from broker.dicom.standard import fault
+from broker.errors import MessageError
 from broker.pipeline.shape import did_you_mean
 
 PSEUDO = {"kind": "C-STORE, N-CREATE or N-SET", "sender": "the calling AE title", "uid": "the SOP Instance UID of the request"}
@@ -16,17 +18,26 @@ PSEUDO = {"kind": "C-STORE, N-CREATE or N-SET", "sender": "the calling AE title"
 
 @lru_cache(maxsize=2048)
 def check_keyword(path: str) -> str:
-    """Return what is wrong with a keyword, dotted into the first item of sequences; "" when nothing is."""
+    """Return what is wrong with a path as something to read, "" when nothing is: keywords or tags, into the first items of sequences."""
+    if path in PSEUDO or not (wrong := check_written(path)):
+        return "" if path in PSEUDO or is_plain(path) else f"{path} can be written, but is not read while an object arrives"
+    return wrong
+
+
+@lru_cache(maxsize=2048)
+def check_written(path: str, *, removal: bool = False) -> str:
+    """Return what is wrong with a path as something to write or to remove, "" when nothing is."""
     if path in PSEUDO:
-        return ""
-    *sequences, last = path.split(".")
-    for keyword in (*sequences, last):
-        if not keyword or tag_for_keyword(keyword) is None:
-            near = did_you_mean(keyword, _keywords())
-            return f"{keyword} is no DICOM keyword; {near if near.startswith('did') else 'write it like PatientID or StudyInstanceUID'}"
-    for keyword in sequences:
-        if dictionary_VR(keyword) != "SQ":
-            return f"{keyword} is not a sequence"
+        return f"{path} is not an attribute, it cannot be written"
+    try:
+        last = parse(path)[-1]
+    except Unknown as error:
+        near = did_you_mean(error.keyword, _keywords())
+        return f"{error}; {near if near.startswith('did') else 'write it like PatientID or StudyInstanceUID'}"
+    except ValueError as error:
+        return str(error)
+    if last.number and not removal:
+        return f"{path} names an item; name an attribute in it"
     return ""
 
 
@@ -56,7 +67,7 @@ class Header:
     `values` holds text by keyword; what is not there is looked up in `dataset`. Changes are collected, the object stays as it is.
     """
 
-    __slots__ = ("changes", "dataset", "values")
+    __slots__ = ("_gone", "changes", "dataset", "values")
 
     def __init__(
         self,
@@ -71,6 +82,12 @@ class Header:
         self.values = {**values, "kind": kind, "sender": sender, "uid": uid}
         self.dataset = dataset
         self.changes = dict(changes or {})
+        self._gone: frozenset[str] = frozenset()
+
+    @property
+    def removals(self) -> tuple[str, ...]:
+        """Of the changes, the paths of what goes away instead of being emptied."""
+        return tuple(path for path in self.changes if path in self._gone)
 
     @property
     def kind(self) -> str:
@@ -94,20 +111,40 @@ class Header:
         return bool(self.get(path))
 
     def set(self, path: str, text: str) -> None:
-        """Note that the attribute becomes `text`; setting what is there already notes nothing."""
-        if "\\".join(self.all(path)) != text:
+        """Note that the attribute becomes `text`; setting what is there already notes nothing.
+
+        Raises MessageError when the attribute's VR cannot hold it (PS3.5 table 6.2-1).
+        """
+        level = parse(path)[-1]
+        if text and (wrong := fault(level.vr, text)):
+            raise MessageError(path, f"{wrong}; its tag is ({level.tag >> 16:04X},{level.tag & 0xFFFF:04X})", 104)
+        if path in self._gone or not is_scanned(path) or "\\".join(self.all(path)) != text:
             self.changes[path] = text
+            self._gone -= {path}
 
     def remove(self, path: str) -> None:
-        """Note that the attribute becomes empty."""
-        self.set(path, "")
+        """Note that the attribute, or the item of a sequence, goes away; what is known to be absent notes nothing."""
+        if self.dataset is not None or not is_scanned(path) or path in self.values or path in self.changes:
+            self.changes[path] = ""
+            self._gone |= {path}
+
+    def keep(self, path: str) -> None:
+        """Forget what was noted of the attribute, and of all in it."""
+        for changed in [one for one in self.changes if one == path or one.startswith((f"{path}.", f"{path}["))]:
+            del self.changes[changed]
+            self._gone -= {changed}
 
     def copy(self, source: str, target: str) -> None:
         """Note that `target` takes the values of `source`."""
         self.set(target, "\\".join(self.all(source)))
 
+    def move(self, source: str, target: str) -> None:
+        """Note that `target` takes the values of `source`, which goes away."""
+        self.copy(source, target)
+        self.remove(source)
+
     def clone(self) -> Header:
         """Return a copy with changes of its own."""
         copy = Header.__new__(Header)
-        copy.values, copy.dataset, copy.changes = self.values, self.dataset, dict(self.changes)
+        copy.values, copy.dataset, copy.changes, copy._gone = self.values, self.dataset, dict(self.changes), self._gone
         return copy

@@ -14,7 +14,7 @@ import yaml
 from broker.errors import MessageError
 from broker.hl7 import charset
 from broker.pipeline import references
-from broker.pipeline.references import Scope, Template, compile_template
+from broker.pipeline.references import Field, Scope, Template, compile_template
 from broker.pipeline.shape import Mistakes, did_you_mean
 from broker.pipeline.tables import Table
 
@@ -50,6 +50,7 @@ class Layout:
 
 
 Assemble = Callable[[Scope], str]
+Source = Callable[[str], Field | str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,17 @@ def field_key(path: str) -> tuple[str, FieldKey]:
     return segment, (int(numbers[0]), int(numbers[1] or 0), int(numbers[2] or 0))
 
 
-def compile_layout(layout: Layout, overrides: Mapping[str, str], tables: Mapping[str, Table], mistakes: Mistakes) -> Builder:
-    """Return a builder; what is wrong with the overrides (field path -> text with references) is added to `mistakes`."""
+def compile_layout(
+    layout: Layout,
+    overrides: Mapping[str, str],
+    tables: Mapping[str, Table],
+    mistakes: Mistakes,
+    source: Source = lambda name: None,
+) -> Builder:
+    """Return a builder; what is wrong with the overrides (field path -> text with references) is added to `mistakes`.
+
+    `source` tells the paths of the message that came from the names of records, as for `compile_template`.
+    """
     changed: dict[str, dict[FieldKey, str]] = {}
     present = {segment.name for segment in layout.segments}
     for path, text in overrides.items():
@@ -124,19 +134,24 @@ def compile_layout(layout: Layout, overrides: Mapping[str, str], tables: Mapping
         if name not in present:
             mistakes.add(f"{layout.message} has no segment {name}", did_you_mean(name, present), key=(path,))
         changed.setdefault(name, {})[key] = text
-    compiled = tuple(_compile_segment(s, changed.get(s.name, {}), layout.message, tables, mistakes) for s in layout.segments)
+    compiled = tuple(_compile_segment(s, changed.get(s.name, {}), layout.message, tables, mistakes, source) for s in layout.segments)
     return Builder(layout.kind, compiled)
 
 
 def _compile_segment(
-    segment: SegmentLayout, changed: Mapping[FieldKey, str], message: str, tables: Mapping[str, Table], mistakes: Mistakes
+    segment: SegmentLayout,
+    changed: Mapping[FieldKey, str],
+    message: str,
+    tables: Mapping[str, Table],
+    mistakes: Mistakes,
+    source: Source,
 ) -> Callable[[Scope], list[str]]:
     fields = {key: text for key, text in segment.fields.items() if not any(_covers(k, key) for k in changed)}
     templates = []
     for key, text in sorted({**fields, **changed}.items()):
         path = _path(segment.name, key)
         found = mistakes.at(path) if key in changed else Mistakes(place=(message, path))
-        templates.append((key, compile_template(text, tables, found)))
+        templates.append((key, compile_template(text, tables, found, source)))
         if found.found and key not in changed:
             mistakes.add(f"layout {message}, {path}: {found.found[0].what}")
     line = _header(message, templates) if segment.name == "MSH" else _line(segment.name, _plan(segment.name, templates))

@@ -87,13 +87,15 @@ def _told(error: Violation) -> list[Mistake]:
 
 
 def _wrong_type(error: Violation, place: Place) -> list[Mistake]:
-    wanted, value = error.validator_value, error.instance
+    value = error.instance
+    wanted = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
     hint = ""
-    if wanted in ("integer", "number", "boolean") and isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?|true|false", value):
+    if wanted[0] in ("integer", "number", "boolean") and isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?|true|false", value):
         hint = "write it without quotes"
-    elif wanted == "string" and _type(value) in ("integer", "number", "boolean"):
+    elif "string" in wanted and _type(value) in ("integer", "number", "boolean"):
         hint = f'write "{str(value).lower() if isinstance(value, bool) else value}" in quotes'
-    return [Mistake(place, f"{_NAMES[wanted]} is needed here, not {_NAMES.get(_type(value), 'nothing')}", hint)]
+    named = " or ".join(_NAMES[one] for one in wanted)
+    return [Mistake(place, f"{named} is needed here, not {_NAMES.get(_type(value), 'nothing')}", hint)]
 
 
 def _not_listed(error: Violation, place: Place) -> list[Mistake]:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from broker.hl7 import path as hl7_path
 from broker.model import Protocol as ProtocolName
 from broker.pipeline import references
-from broker.pipeline.header import PSEUDO, check_keyword
+from broker.pipeline.header import check_keyword, check_written
 
 
 class Subject(Protocol):
@@ -82,14 +82,24 @@ _CHECKS: dict[ProtocolName, Callable[[str], str]] = {"hl7": _check_hl7, "dicom":
 
 def check_target(protocol: ProtocolName, path: str) -> str:
     """Return what is wrong with a path of this protocol as a place to write to, "" when nothing is."""
+    if protocol == "dicom":
+        return check_written(path)
     if wrong := check_path(protocol, path):
         return wrong
-    if protocol == "dicom":
-        return f"{path} is not an attribute, it cannot be written" if path in PSEUDO else ""
     place = hl7_path.parse(path)
     if not place.field or (place.segment == "MSH" and place.field <= 2):
         return f"{path} cannot be written; name a field, such as PID-3.1"
     return ""
+
+
+def check_removal(protocol: ProtocolName, path: str) -> str:
+    """Return what is wrong with a path of this protocol as something to remove, "" when nothing is."""
+    if protocol == "dicom":
+        return check_written(path, removal=True)
+    wrong = check_target(protocol, path)
+    if wrong and protocol == "hl7" and not check_path(protocol, path) and not hl7_path.parse(path).field:
+        return "" if hl7_path.parse(path).segment != "MSH" else "a message without MSH is none"
+    return wrong
 
 
 def check_path(protocol: ProtocolName, path: str) -> str:

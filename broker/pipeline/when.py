@@ -44,8 +44,10 @@ class ConditionError(ValueError):
     """The text is no condition; the message says what was expected where."""
 
 
+# `>` belongs to a word between the names of two segments, as in ORC[2]>OBR-4; anywhere else it compares
 _TOKEN = re.compile(
-    r"\s*(?:(?P<text>'[^']*'|\"[^\"]*\")|(?P<sign><=|>=|!=|[=<>(),\[\]])|(?P<word>(?:[^\s\[\](),=!<>'\"]|\[(?:\d+|\*)\])+)|(?P<bad>\S))"
+    r"\s*(?:(?P<text>'[^']*'|\"[^\"]*\")|(?P<sign><=|>=|!=|[=<>(),\[\]])"
+    r"|(?P<word>(?:[A-Z][A-Z0-9]{2}(?:\[(?:\d+|\*)\])?>(?=[A-Z][A-Z0-9]{2}(?![A-Za-z0-9])))*(?:[^\s\[\](),=!<>'\"]|\[(?:\d+|\*)\])+)|(?P<bad>\S))"
 )
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 _WORDS = {"and", "or", "not", "in", "exists", "matches", "is", "missing"}

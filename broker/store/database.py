@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -20,17 +20,22 @@ from broker.store.engine import Transaction as Transaction  # callers write thei
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 MOST_UNITS = 256  # of one transaction, so that one commit stays short
 
 
-@dataclass(slots=True, eq=False)
 class _Unit:
-    name: str
-    write: bool
-    fn: Callable[..., Any]
-    args: tuple[Any, ...]
-    fired: Deferred[Any] = field(default_factory=Deferred)
+    __slots__ = ("args", "fired", "fn", "name", "shares", "write")
+
+    def __init__(self, name: str, write: bool, fn: Callable[..., Any], args: tuple[Any, ...], shares: bool = False) -> None:
+        self.name, self.write, self.fn, self.args = name, write, fn, args
+        self.shares = shares  # its neighbours' call, when they call the same
+        self.fired: Deferred[Any] = Deferred()
+
+    def joins(self, other: _Unit) -> bool:
+        """Tell whether it shares the call of the unit before it."""
+        return self.shares and other.shares and self.fn == other.fn
 
 
 @dataclass(slots=True, eq=False)
@@ -80,6 +85,13 @@ class Database:
         """
         return self._add(name, True, fn, args, kwargs)
 
+    def run_each(self, name: str, fn: Callable[[Transaction, Sequence[Item]], Sequence[T]], item: Item) -> Deferred[T]:
+        """Do as `run` does with `fn(tx, items)`, which returns one result for each item: those that wait side by side share a call.
+
+        When it raises, what it did is undone and it gets each item alone, so that one that fails harms no other.
+        """
+        return self._enter(_Unit(name, True, fn, (item,), True))
+
     def read(self, name: str, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         """Do as `run` does, for a function that writes nothing."""
         return self._add(name, False, fn, args, kwargs)
@@ -95,11 +107,13 @@ class Database:
         return closed
 
     def _add(self, name: str, write: bool, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Deferred[T]:
+        return self._enter(_Unit(name, write, (lambda tx, *a: fn(tx, *a, **kwargs)) if kwargs else fn, args))
+
+    def _enter(self, unit: _Unit) -> Deferred[Any]:
         if self.failed is not None:
-            return fail(StoreError(f"{name}: the store has failed ({self.failed})"))
+            return fail(StoreError(f"{unit.name}: the store has failed ({self.failed})"))
         if self._closing or self._closed:
-            return fail(StoreError(f"{name}: the store is closed"))
-        unit = _Unit(name, write, (lambda tx, *a: fn(tx, *a, **kwargs)) if kwargs else fn, args)
+            return fail(StoreError(f"{unit.name}: the store is closed"))
         self._waiting.append(unit)
         self._wake()
         return unit.fired
@@ -123,10 +137,10 @@ class Database:
         results: list[tuple[bool, Any]] = []
         try:
             tx = engine.begin(write)
-            for unit in batch:
+            for units in _calls(batch):
                 if write and len(batch) > 1:  # where nothing is written before it, a unit that fails undoes everything
                     engine.mark()
-                results.append(self._attempt(tx, unit))
+                results += self._attempt(tx, units)
             began = time.perf_counter()
             engine.commit()
             return _Outcome(results, time.perf_counter() - began)
@@ -137,16 +151,23 @@ class Database:
             fatal = error.fatal if isinstance(error, TransactionLost) else True
             return _Outcome([], error=StoreError(f"{names}: {why}"), fatal=fatal)
 
-    def _attempt(self, tx: Transaction, unit: _Unit) -> tuple[bool, Any]:
+    def _attempt(self, tx: Transaction, units: list[_Unit]) -> list[tuple[bool, Any]]:
+        """Return what one call came to for each of the units that share it."""
+        unit, results = units[0], []
         try:
-            value = unit.fn(tx, *unit.args)
+            values = unit.fn(tx, [unit.args[0] for unit in units]) if unit.shares else [unit.fn(tx, *unit.args)]
             self._engine.check()
         except TransactionLost:
             raise
         except Exception as error:
             self._engine.undo()
-            return False, Failure(error)
-        return True, value
+            if len(units) == 1:
+                return [(False, Failure(error))]
+            for unit in units:
+                self._engine.mark()
+                results += self._attempt(tx, [unit])
+            return results
+        return [(True, value) for value in values]
 
     def _finish(self, batch: list[_Unit], outcome: _Outcome) -> None:
         self._busy = False
@@ -186,6 +207,17 @@ class Database:
             closed.callback(None)
 
 
+def _calls(batch: list[_Unit]) -> list[list[_Unit]]:
+    """Return the units that share each call, in order."""
+    calls: list[list[_Unit]] = []
+    for unit in batch:
+        if calls and unit.joins(calls[-1][-1]):
+            calls[-1].append(unit)
+        else:
+            calls.append([unit])
+    return calls
+
+
 def open_database(
     where: str | Path,
     *,
@@ -210,6 +242,13 @@ def look(where: str | Path, fn: Callable[Concatenate[Transaction, P], T], *args:
     finally:
         engine.rollback()
         engine.close()
+
+
+def reach(address: str, seconds: float) -> None:
+    """Connect to a "postgresql://" address and leave, whether its tables are there or not; blocks, raises StoreError."""
+    from broker.store import postgres  # the driver is needed here only
+
+    postgres.reach(address, seconds)
 
 
 def _open_engine(where: str | Path, call_from_thread: Callable[..., object], read_only: bool) -> Engine:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -31,7 +31,7 @@ class Transaction(Protocol):
     def execute(self, sql: str, params: Params = ()) -> int:
         """Run a statement and return the number of rows it touched."""
 
-    def many(self, sql: str, rows: Iterable[Params]) -> None:
+    def many(self, sql: str, rows: Sequence[Params]) -> None:
         """Run a statement once for each row of parameters."""
 
     def one(self, sql: str, params: Params = ()) -> Row | None:
@@ -43,11 +43,11 @@ class Transaction(Protocol):
     def insert(self, sql: str, params: Params = ()) -> int:
         """Run an `insert … returning id` of one row and return its id."""
 
-    def insert_many(self, sql: str, rows: Sequence[Params]) -> list[int]:
-        """Run an `insert … returning id` for each row of parameters and return the ids, which grow in that order."""
-
     def reserve(self, table: str) -> int:
         """Return an id for a row to be inserted into `table` later; it is never given twice, and may stay unused."""
+
+    def ids(self, table: str, count: int) -> list[int]:
+        """Return ids for rows to be inserted before the commit: they grow, and are greater than any that any node has committed."""
 
     def savepoint(self) -> AbstractContextManager[None]:
         """Undo what the block did to the database when it raises."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from broker.model import Journaled, Received
 from broker.store.engine import Row, Transaction
@@ -12,6 +13,8 @@ STATES = ("received", "routed", "dropped", "parked", "refused", "answered")  # w
 
 # Characters of a name or number that are kept beside the message: no honest one is longer, and an index has its limits.
 INDEXED = 200
+
+Name = tuple[str, str]  # sender and control id, as they are kept
 
 _INSERT = """
 insert into message (id, received_at, answered_at, listener, protocol, kind, sender, peer, control_id, digest, spool, state, reason,
@@ -42,29 +45,45 @@ def insert(
     `state`, `answer`, `reason` and `accession` spare a later `settle` when they are already known.
     """
     id = tx.reserve("message") if id is None else id
-    spool = received.spooled.name if received.spooled else ""
-    tx.execute(
-        _INSERT,
-        (
-            id,
-            now,
-            now if answer else None,
-            received.listener,
-            received.protocol,
-            received.kind,
-            received.sender[:INDEXED],
-            received.peer,
-            received.control_id[:INDEXED],
-            received.digest,
-            spool,
-            state,
-            reason,
-            accession[:INDEXED],
-            answer,
-            received.raw,
-        ),
-    )
+    write(tx, [row_of(received, now, id, state, answer, reason, accession)])
     return id
+
+
+def row_of(received: Received, now: float, id: int, state: str, answer: bytes, reason: str = "", accession: str = "") -> Row:
+    """Return what `write` keeps of a message under a reserved id."""
+    spool = received.spooled.name if received.spooled else ""
+    sender, control_id = name(received)
+    return (
+        id, now, now if answer else None, received.listener, received.protocol, received.kind, sender, received.peer, control_id,
+        received.digest, spool, state, reason, accession[:INDEXED], answer, received.raw,
+    )  # fmt: skip
+
+
+def write(tx: Transaction, rows: Sequence[Row]) -> None:
+    """Keep messages, each as its `row_of`."""
+    tx.many(_INSERT, rows)
+
+
+def name(received: Received) -> Name:
+    """Return what a retransmission repeats: the sender, and the message's id."""
+    return received.sender[:INDEXED], received.control_id[:INDEXED]
+
+
+def seen(tx: Transaction, names: Sequence[Name]) -> set[Name]:
+    """Return those of the names under which a message was received before."""
+    size = 1 << (len(names) - 1).bit_length()  # few sizes make few statements
+    padded = [*names, *[names[-1]] * (size - len(names))]
+    rows = tx.all(_seen(size), [part for name in padded for part in name])
+    return {padded[row[0]] for row in rows}
+
+
+@functools.cache
+def _seen(size: int) -> str:
+    wanted = ", ".join(f"({at}, ?, ?)" for at in range(size))
+    return (
+        f"with wanted(at, sender, control_id) as (values {wanted}) select at from wanted where exists"
+        " (select 1 from message where message.sender = wanted.sender and message.control_id = wanted.control_id)"
+    )
 
 
 def find(tx: Transaction, sender: str, control_id: str, digest: str = "") -> Journaled | None:
@@ -89,6 +108,23 @@ def settle(tx: Transaction, id: int, state: str, answer: bytes, reason: str = ""
     )
     if not touched:
         raise LookupError(f"message {id}")
+
+
+def claim(tx: Transaction, id: int) -> bytes | None:
+    """Return the answer of a message that is not yet routed, for who routes it now; None when somebody else has."""
+    row = tx.one("update message set state = state where id = ? and state = 'received' returning answer", (id,))
+    return bytes(row[0]) if row else None
+
+
+def kept(tx: Transaction, after: int, limit: int) -> list[Journaled]:
+    """Return the next messages that are not yet routed, by id."""
+    rows = tx.all(f"select {_COLUMNS} from message where state = 'received' and id > ? order by id limit ?", (after, limit))
+    return [Journaled(*row) for row in rows]
+
+
+def answered(tx: Transaction, id: int, answer: bytes, now: float) -> None:
+    """Write down an answer that was given later than the message was taken in."""
+    tx.execute("update message set answer = ?, answered_at = ? where id = ?", (answer, now, id))
 
 
 def get(tx: Transaction, id: int) -> Journaled:

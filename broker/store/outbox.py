@@ -12,9 +12,11 @@ from broker.store.journal import INDEXED
 
 STATES = ("waiting", "delivered", "parked")  # what they mean: sql/0001_messages.sql
 
+SLICE = 10  # deliveries read with one statement; each may be as large as a message
+
 _INSERT = """
-insert into delivery (message_id, destination, lane, channel, kind, control_id, accession, queued_at, payload)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?) returning id"""
+insert into delivery (id, message_id, destination, lane, channel, kind, control_id, accession, queued_at, payload)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 _COLUMNS = "id, message_id, destination, lane, channel, kind, payload, control_id, accession, attempts"
 _ROW = f"{_COLUMNS}, state, queued_at, settled_at, answer, reason"
@@ -31,19 +33,39 @@ class DeliveryRow(Delivery):
     reason: str  # free of patient data
 
 
-def enqueue(tx: Transaction, message_id: int, outgoing: Sequence[Outgoing], now: float) -> list[int]:
-    """Queue the deliveries of a message and return their ids, in the same order."""
-    rows = [(message_id, o.destination, o.lane, o.channel, o.kind, o.control_id, o.accession[:INDEXED], now, o.payload) for o in outgoing]
-    return tx.insert_many(_INSERT, rows)
-
-
-def pending(tx: Transaction, destination: str, after_id: int, limit: int) -> list[Delivery]:
-    """Return the next waiting deliveries of a destination, by id."""
-    rows = tx.all(
-        f"select {_COLUMNS} from delivery where state = 'waiting' and destination = ? and id > ? order by id limit ?",
-        (destination, after_id, limit),
+def enqueue(tx: Transaction, outgoing: Sequence[tuple[int, Outgoing]], now: float) -> list[Delivery]:
+    """Queue what messages send, each with its message's id, and return the deliveries in the same order."""
+    if not outgoing:
+        return []
+    deliveries = [
+        Delivery(id, message_id, o.destination, o.lane, o.channel, o.kind, o.payload, o.control_id, o.accession, 0)
+        for id, (message_id, o) in zip(tx.ids("delivery", len(outgoing)), outgoing, strict=True)
+    ]
+    tx.many(
+        _INSERT,
+        [
+            (d.id, d.message_id, d.destination, d.lane, d.channel, d.kind, d.control_id, d.accession[:INDEXED], now, d.payload)
+            for d in deliveries
+        ],
     )
-    return [Delivery(*row) for row in rows]
+    return deliveries
+
+
+def pending(tx: Transaction, destination: str, after_id: int, limit: int, most: int) -> tuple[bool, list[Delivery]]:
+    """Return the next waiting deliveries of a destination, by id, until they hold `most` bytes; and whether there may be more."""
+    found: list[Delivery] = []
+    size = 0
+    while (wanted := min(SLICE, limit - len(found))) > 0 and size < most:
+        rows = tx.all(
+            f"select {_COLUMNS} from delivery where state = 'waiting' and destination = ? and id > ? order by id limit ?",
+            (destination, found[-1].id if found else after_id, wanted),
+        )
+        deliveries = [Delivery(*row) for row in rows]
+        found += deliveries
+        size += sum(len(one.payload) for one in deliveries)
+        if len(rows) < wanted:
+            return False, found
+    return True, found
 
 
 def delivered(tx: Transaction, answers: Sequence[tuple[int, str]], now: float) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from typing import Any, cast
@@ -53,13 +53,12 @@ class PostgresTransaction:
         """Run a statement and return the number of rows it touched."""
         return self._cursor(sql, params).rowcount
 
-    def many(self, sql: str, rows: Iterable[Params]) -> None:
+    def many(self, sql: str, rows: Sequence[Params]) -> None:
         """Run a statement once for each row of parameters, in one round trip."""
-        rows = list(rows)
         if len(rows) == 1:
             self._cursor(sql, rows[0])
         elif rows:
-            self._each(sql, rows, returning=False)
+            self._each(sql, rows)
 
     def one(self, sql: str, params: Params = ()) -> Row | None:
         """Return the first row of a query, or None."""
@@ -74,27 +73,17 @@ class PostgresTransaction:
         row = self._cursor(sql, params).fetchone()
         return int(row[0]) if row else 0
 
-    def insert_many(self, sql: str, rows: Sequence[Params]) -> list[int]:
-        """Run an `insert … returning id` for each row of parameters and return the ids, which grow in that order."""
-        if len(rows) == 1:
-            return [self.insert(sql, rows[0])]
-        if not rows:
-            return []
-        cursor = self._each(sql, list(rows), returning=True)
-        ids = []
-        while True:
-            row = cursor.fetchone()
-            ids.append(int(row[0]) if row else 0)
-            if not cursor.nextset():
-                return ids
-
     def reserve(self, table: str) -> int:
         """Return an id for a row to be inserted into `table` later; it is never given twice, and may stay unused."""
         block = self._reserved.setdefault(table, deque())
         if not block:
-            sequence = "select nextval(pg_get_serial_sequence(?, 'id')) from generate_series(1, ?)"
-            block.extend(int(row[0]) for row in self.all(sequence, (table, BLOCK)))
+            block.extend(self.ids(table, BLOCK))
         return block.popleft()
+
+    def ids(self, table: str, count: int) -> list[int]:
+        """Return ids for rows to be inserted before the commit: they grow, and are greater than any that any node has committed."""
+        sequence = "select nextval(pg_get_serial_sequence(?, 'id')) from generate_series(1, ?)"
+        return [int(row[0]) for row in self.all(sequence, (table, count))]
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -126,15 +115,13 @@ class PostgresTransaction:
         except psycopg.Error as error:
             raise self._translated(error) from error
 
-    def _each(self, sql: str, rows: list[Params], *, returning: bool) -> Cursor:
+    def _each(self, sql: str, rows: Sequence[Params]) -> None:
         if any(self._unsent(params) for params in rows):
             rows = [storable(params) for params in rows]
-        cursor = self._db.cursor()
         try:
-            cursor.executemany(cast(Any, self._spell(sql)), rows, returning=returning)
+            self._db.cursor().executemany(cast(Any, self._spell(sql)), rows)
         except psycopg.Error as error:
             raise self._translated(error) from error
-        return cursor
 
     def _unsent(self, params: Params) -> bool:
         """Tell whether the driver refused the parameters before it sent them."""
@@ -282,3 +269,12 @@ def open_engine(address: str, call_from_thread: Callable[..., object], *, read_o
         engine.close()
         raise
     return engine
+
+
+def reach(address: str, seconds: float) -> None:
+    """Connect and leave; raises StoreError with the server's reason, which names no value."""
+    try:
+        options: dict[str, Any] = {**CONNECTION, **conninfo_to_dict(address), "connect_timeout": max(1, round(seconds))}
+        psycopg.connect(make_conninfo("", **options)).close()
+    except psycopg.Error as error:
+        raise StoreError(f"PostgreSQL cannot be reached: {type(error).__name__} {error.sqlstate or ''}".rstrip()) from error

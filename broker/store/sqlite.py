@@ -8,8 +8,9 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from operator import length_hint
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,16 @@ MEMORY = ":memory:"
 
 TOKENS = {"{id}": "integer primary key autoincrement", "{text}": "text", "{blob}": "blob"}
 
-# Pages of 4 KB that the write-ahead log may hold before a commit also moves them into the file: 16 MB of log, so that the
-# move is seldom and still short.
-CHECKPOINT_PAGES = 4000
+# Pages of 4 KB that the write-ahead log may hold before a commit also moves them into the file: 4 MB of log. The move makes that
+# commit some milliseconds longer, for everything that waits for it; larger ones are seldom, but then felt.
+CHECKPOINT_PAGES = 1000
 
 PRAGMAS = (
     "pragma journal_mode=wal",
     "pragma synchronous=full",
     f"pragma wal_autocheckpoint={CHECKPOINT_PAGES}",
     "pragma journal_size_limit=67108864",  # bytes; a log that had to grow shrinks again
-    "pragma cache_size=-65536",  # KiB
+    "pragma cache_size=-8192",  # KiB; the system keeps the rest of the file, and more gained nothing measurable
     "pragma temp_store=memory",
     "pragma busy_timeout=5000",  # ms; for the moment in which somebody only reads
 )
@@ -61,10 +62,16 @@ class SqliteTransaction:
         """Run a statement and return the number of rows it touched."""
         return self._cursor(sql, params).rowcount
 
-    def many(self, sql: str, rows: Iterable[Params]) -> None:
+    def many(self, sql: str, rows: Sequence[Params]) -> None:
         """Run a statement once for each row of parameters."""
-        for params in rows:
-            self._cursor(sql, params)
+        remaining = iter(rows)
+        try:
+            self._db.executemany(sql, remaining)
+        except UnicodeEncodeError:
+            refused = len(rows) - length_hint(remaining) - 1  # the row that was taken last; those before it are written
+            self.many(sql, [storable(params) for params in rows[refused:]])
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
 
     def one(self, sql: str, params: Params = ()) -> Row | None:
         """Return the first row of a query, or None."""
@@ -90,10 +97,6 @@ class SqliteTransaction:
             plain = self._plain[sql] = sql.removesuffix(RETURNING_ID)
         return self._cursor(plain, params).lastrowid or 0
 
-    def insert_many(self, sql: str, rows: Sequence[Params]) -> list[int]:
-        """Run an `insert … returning id` for each row of parameters and return the ids, which grow in that order."""
-        return [self.insert(sql, params) for params in rows]
-
     def reserve(self, table: str) -> int:
         """Return an id for a row to be inserted into `table` later; it is never given twice, and may stay unused."""
         id = self._next.get(table)
@@ -102,6 +105,12 @@ class SqliteTransaction:
             id = row[0] + 1 if row else 1
         self._next[table] = id + 1
         return id
+
+    def ids(self, table: str, count: int) -> list[int]:
+        """Return ids for rows to be inserted before the commit: they grow, and are greater than any that was committed."""
+        first = self.reserve(table)
+        self._next[table] = first + count
+        return list(range(first, first + count))
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from broker.obs.log import Log
 from broker.obs.metrics import Metrics
 from broker.web.api import Api
+from broker.web.configuration import Configuration, ConfigurationApi
 from broker.web.console import Console
 from broker.web.http import Answer, Asked, Page, Pages, QuietSite
 from broker.web.status import Status
@@ -22,13 +23,30 @@ Refresh = Callable[[], Awaitable[object]]
 
 
 def build_site(
-    status: Status, metrics: Metrics, refresh: Refresh, log: Log, reactor: IReactorTime, *, hosts: frozenset[str] = frozenset()
+    status: Status,
+    metrics: Metrics,
+    refresh: Refresh,
+    log: Log,
+    reactor: IReactorTime,
+    *,
+    hosts: frozenset[str] = frozenset(),
+    configuration: Configuration | None = None,
 ) -> QuietSite:
     """Return the site.
 
     refresh: brings the gauges up to date before they are shown. hosts: the Host names served (`LOOPBACK` when bound there); empty for any.
+    configuration: what runs, for the pages and actions about it.
     """
-    return QuietSite(Pages(pages(status, metrics, refresh, log), log, hosts, actions(status)), reactor)
+    shown, done = pages(status, metrics, refresh, log), actions(status)
+    if configuration is not None:
+        api = ConfigurationApi(configuration)
+        shown |= {
+            "/api/configuration": api.status,
+            "/api/configuration/plan": api.plan,
+            "/api/configuration/versions": api.versions,
+        }
+        done |= {"/api/configuration/apply": api.apply, "/api/configuration/rollback/": api.rollback}
+    return QuietSite(Pages(shown, log, hosts, done), reactor)
 
 
 def pages(status: Status, metrics: Metrics, refresh: Refresh, log: Log) -> dict[str, Page]:

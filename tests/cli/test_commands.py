@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from email.message import Message
 from io import BytesIO
@@ -37,53 +36,6 @@ def spoil(file: Path, old: str, new: str) -> None:
     text = file.read_text()
     assert old in text
     file.write_text(text.replace(old, new))
-
-
-def test_the_shipped_configuration_is_in_order(site: Path) -> None:
-    result = run(site, "check")
-    assert result.exit_code == 0
-    assert "in order: 2 listeners, 4 destinations, 7 channels" in result.output
-
-
-def test_every_mistake_is_told_at_once_with_its_place(site: Path) -> None:
-    spoil(site / "channels.yaml", "unmatched: reject", "unmached: reject")
-    spoil(site / "routes" / "orders.yaml", "vocabulary: order_control", "vocabulary: order_controls")
-    spoil(site / "routes" / "charges.yaml", "send: billing", "send: biling")
-    result = run(site, "check")
-    assert result.exit_code == 2
-    assert "channels.yaml:" in result.output
-    assert "unknown key unmached (did you mean unmatched?)" in result.output
-    assert "there is no table order_controls (did you mean order_control?)" in result.output
-    assert "there is no destination biling (did you mean billing?)" in result.output
-    found = json.loads(run(site, "check", "--json").output)["problems"]
-    assert len(found) >= 3
-    assert all(problem["line"] > 0 for problem in found)
-
-
-def test_an_order_step_that_would_read_only_the_first_order_is_found(site: Path) -> None:
-    spoil(site / "routes" / "orders.yaml", "each: order", "each: patient")
-    result = run(site, "check")
-    assert result.exit_code == 2
-    assert "only the first order would be read (add each: order to the route)" in result.output
-
-
-def test_the_cells_of_a_senders_own_tables_are_checked_where_a_route_names_them(site: Path) -> None:
-    (site / "mappings" / "ed_control.csv").write_text("sent,action\nSTART,new\nSTOP,cancell\n")
-    (site / "mappings" / "ed_codes.csv").write_text("code,name,modality,duration,cpt,modifiers,steps\nHEAD,CT head,CT,15x,70450,,\n")
-    spoil(
-        site / "routes" / "orders.yaml", "procedures: procedures, vocabulary: order_control", "procedures: ed_codes, vocabulary: ed_control"
-    )
-    output = run(site, "check").output
-    assert "mappings/ed_control.csv:3: action: cancell is no action (did you mean cancel?)" in output
-    assert "mappings/ed_codes.csv:2: duration: not a number of minutes" in output
-
-
-def test_a_wrong_ae_title_or_peer_is_found_before_the_start(site: Path) -> None:
-    spoil(site / "channels.yaml", 'ae_title: "${DICOM_AET:-BROKER}"', 'ae_title: "A_TITLE_OF_MORE_THAN_16_CHARACTERS"')
-    spoil(site / "channels.yaml", "CT1: {}", "CT1: {from: nowhere}")
-    output = run(site, "check").output
-    assert "an AE title has 1 to 16 characters" in output
-    assert "CT1" in output
 
 
 def test_a_broken_configuration_does_not_start(site: Path) -> None:

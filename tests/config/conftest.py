@@ -76,6 +76,8 @@ to:
     "tables/stations.csv": "ae_title,modality,room,opens,closes\nCT1,CT,Room 1,0800,1800\n",
 }
 
+POINTER = "# yaml-language-server: $schema=https://example.org/any.schema.json\n"  # at the end, so that the lines above keep their numbers
+
 Check = Callable[..., Checked]
 
 
@@ -90,7 +92,7 @@ def check(tmp_path: Path) -> Check:
             texts[name] = texts[name].replace(old, new)
         for name, text in texts.items():
             (tmp_path / name).parent.mkdir(exist_ok=True)
-            (tmp_path / name).write_text(text)
+            (tmp_path / name).write_text(text + (POINTER if name.endswith(".yaml") else ""))
         return check_config(tmp_path / "channels.yaml", env or {}, REGISTRY)
 
     return check

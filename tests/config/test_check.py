@@ -124,16 +124,6 @@ def test_a_wrong_destination_is_one_mistake_not_one_per_route(check: Check) -> N
     assert {Path(p.file).name for p in checked.problems} == {"channels.yaml"}
 
 
-def test_what_nobody_uses_is_a_warning(check: Check) -> None:
-    checked = check((TOP, "  ehr:", "  spare:\n    mllp: {port: 1}\n  ehr:"))
-    assert checked.config is not None
-    assert [str(w).partition(": ")[2] for w in checked.warnings] == [
-        "destinations.spare: no route sends to this destination (remove it, or name it in a route)"
-    ]
-    checked = check((TOP, "  orders: {from: hospital, route: routes/orders.yaml}\n", ""))
-    assert any("no channel hears this listener" in w.what for w in checked.warnings)
-
-
 def test_one_port_on_two_addresses_is_right(check: Check) -> None:
     assert check((TOP, "port: 11112", "port: 2575\n      bind: 127.0.0.2")).problems == []
     shared = check((TOP, "port: 11112", "port: 2575\n      bind: 0.0.0.0"))

@@ -403,18 +403,21 @@ def entries(*names: str) -> list[Dataset]:
 
 
 @pytest.mark.parametrize(
-    ("asked", "configured", "charset", "name"),
+    ("asked", "settings", "charset", "name"),
     [
-        ("ISO_IR 100", "ISO_IR 144", "ISO_IR 100", "MÜLLER^Zoe?"),
-        ("", "ISO_IR 100", "ISO_IR 100", "MÜLLER^Zoe?"),
-        ("", None, "ISO_IR 192", "MÜLLER^Zoě山"),
-        ("nonsense", None, "ISO_IR 192", "MÜLLER^Zoě山"),
-        ("ISO_IR 6", None, "ISO_IR 6", "MULLER^Zoe?"),
+        ("ISO_IR 100", {"charset": "ISO_IR 144"}, "ISO_IR 100", "MÜLLER^Zoe"),
+        ("ISO_IR 100", {"charset": "ISO_IR 101"}, "ISO_IR 101", "MÜLLER^Zoě"),
+        ("ISO_IR 100", {"unencodable": "unicode"}, "ISO_IR 192", "MÜLLER^Zoě"),
+        ("", {"charset": "ISO_IR 100"}, "ISO_IR 100", "MÜLLER^Zoe"),
+        ("", {}, "ISO_IR 192", "MÜLLER^Zoě"),
+        ("nonsense", {}, "ISO_IR 192", "MÜLLER^Zoě"),
+        ("ISO_IR 6", {}, "ISO_IR 6", "MULLER^Zoe"),
+        ("ISO_IR 100", {}, "ISO_IR 192", "MÜLLER^山"),  # no letter is near
     ],
 )
-def test_the_worklist_is_answered_in_the_set_asked_for(tmp_path: Path, asked: str, configured: Any, charset: str, name: str) -> None:
-    site = Site(tmp_path, peers={"CT1": {"charset": configured} if configured else {}})
-    site.intake.entries = entries("MÜLLER^Zoě山")
+def test_the_worklist_is_answered_in_the_set_asked_for(tmp_path: Path, asked: str, settings: Any, charset: str, name: str) -> None:
+    site = Site(tmp_path, peers={"CT1": settings})
+    site.intake.entries = entries("MÜLLER^山" if "山" in name else "MÜLLER^Zoě")
     modality = site.modality((WORKLIST, IMPLICIT))
     heard = modality.send(modality.ask(Field.C_FIND, WORKLIST, identifier(**({"SpecificCharacterSet": asked} if asked else {}))))
     assert statuses(heard) == [0xFF00, 0]

@@ -120,6 +120,7 @@ def test_the_conditions_an_operator_must_hear_of_have_an_alert() -> None:
     assert {alert for alert, _ in rule_expressions()} == {
         "BrokerDown", "BrokerStoreDown", "BrokerDiskNearlyFull", "BrokerStoreCommitSlow", "BrokerAckSlow", "BrokerSilence", "BrokerRejects",
         "BrokerProtocolErrors", "BrokerDestinationDown", "BrokerQueueOld", "BrokerQueueGrowing", "BrokerParked", "BrokerUnmatched",
+        "BrokerCertificateExpires",
     }  # fmt: skip
 
 
@@ -132,7 +133,7 @@ def promtool(*arguments: str | Path) -> str:
 
 
 def test_promtool_accepts_the_rules_and_the_scrape_configuration() -> None:
-    assert "13 rules found" in promtool("check", "rules", RULES)
+    assert "14 rules found" in promtool("check", "rules", RULES)
     assert "SUCCESS" in promtool("check", "config", TOP / "deploy/prometheus/prometheus.yml")
 
 

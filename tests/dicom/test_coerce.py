@@ -9,7 +9,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from broker.dicom.charset import fits, is_known, write_in
+from broker.dicom.charset import fits, is_known
 from broker.dicom.coerce import coerce
 from broker.dicom.dataset import encode_header, read_header
 from broker.dicom.files import file_meta
@@ -173,15 +173,80 @@ def test_whether_text_fits(text: str, terms: list[str], expected: bool) -> None:
     assert fits(text, terms) is expected
 
 
-def test_what_does_not_fit_an_answer_loses_its_accents() -> None:
-    ds = Dataset()
-    ds.PatientName, ds.OtherPatientNames = "NOVÁK^Žofie山", ["É", "plain"]
-    write_in(ds, [])
-    assert (str(ds.PatientName), [str(n) for n in ds.OtherPatientNames]) == ("NOVAK^Zofie?", ["E", "plain"])
-    assert "SpecificCharacterSet" not in ds
-
-
 def test_known_terms() -> None:
     assert is_known(["ISO_IR 100"])
     assert is_known(["", "ISO 2022 IR 87"])
     assert not is_known(["latin-1"])
+
+
+def changed(ds: Dataset, changes: dict[str, str], *removals: str) -> Dataset:
+    """Return a header with changes; removals are emptied in `changes` too, as a route notes them."""
+    wanted = {**changes, **dict.fromkeys(removals, "")}
+    return coerce(ds, wanted, reason="COERCE", system="BROKER", now=NOW, removals=removals)
+
+
+def with_steps(count: int) -> Dataset:
+    ds = ct()
+    ds.RequestAttributesSequence = []
+    for number in range(1, count + 1):
+        item = Dataset()
+        item.ScheduledProcedureStepID = f"S{number}"
+        ds.RequestAttributesSequence.append(item)
+    return ds
+
+
+def steps(ds: Dataset) -> list[str]:
+    return [item.get("ScheduledProcedureStepID", "") for item in ds.get("RequestAttributesSequence", [])]
+
+
+def test_any_item_of_a_sequence_is_changed() -> None:
+    path = "RequestAttributesSequence[{}].ScheduledProcedureStepID"
+    assert steps(changed(with_steps(2), {path.format(2): "X"})) == ["S1", "X"]
+    assert steps(changed(with_steps(2), {path.format(3): "X"})) == ["S1", "S2", "X"]
+    assert steps(changed(with_steps(2), {"(0040,0275)[1].(0040,0009)": "X"})) == ["X", "S2"]
+    with pytest.raises(MessageError, match="there are 2 items"):
+        changed(with_steps(2), {path.format(4): "X"})
+
+
+def test_what_is_removed_is_gone_and_not_empty() -> None:
+    got = changed(ct(), {}, "PatientName", "AccessionNumber", "RequestAttributesSequence")
+    assert "PatientName" not in got
+    assert "RequestAttributesSequence" not in got
+    [originals] = got.OriginalAttributesSequence[0].ModifiedAttributesSequence
+    assert "PatientName" in originals
+    assert originals.AccessionNumber == "A1"
+
+
+def test_items_are_removed_by_the_number_they_had() -> None:
+    removed = changed(
+        with_steps(4),
+        {"RequestAttributesSequence[4].ScheduledProcedureStepID": "X"},
+        "RequestAttributesSequence[1]",
+        "RequestAttributesSequence[3]",
+    )
+    assert steps(removed) == ["S2", "X"]
+    inner = changed(with_steps(2), {}, "RequestAttributesSequence[2].ScheduledProcedureStepID")
+    assert steps(inner) == ["S1", ""]
+
+
+@pytest.mark.parametrize(
+    "path", ["PatientWeight", "RequestAttributesSequence[9]", "RequestAttributesSequence[9].RequestedProcedureID", '(0033,"NOBODY",10)']
+)
+def test_removing_what_is_not_there_changes_nothing(path: str) -> None:
+    assert "OriginalAttributesSequence" not in changed(with_steps(1), {}, path)
+
+
+def test_private_attributes_are_found_by_their_creator() -> None:
+    ds = ct()
+    block = ds.private_block(0x0029, "SIEMENS CSA HEADER", create=True)
+    block.add_new(0x08, "CS", "IMAGE NUM 4")
+    block.add_new(0x09, "LO", "old")
+    path = '(0029,"SIEMENS CSA HEADER",{})'
+    got = changed(ds, {path.format("09"): "new", '(0029,"ACME 1.1",01)': "made"}, path.format("08"))
+    block = got.private_block(0x0029, "SIEMENS CSA HEADER")
+    assert block[0x09].value == "new"
+    assert 0x08 not in block
+    assert got.private_block(0x0029, "ACME 1.1")[0x01].value == "made"
+    [originals] = got.OriginalAttributesSequence[0].ModifiedAttributesSequence
+    kept = originals.private_block(0x0029, "SIEMENS CSA HEADER")
+    assert (kept[0x08].value, kept[0x09].value) == ("IMAGE NUM 4", "old")

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from pydicom.uid import generate_uid
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from broker.config.load import load
@@ -20,8 +21,9 @@ from broker.dicom.scan import ROUTING
 from broker.engine.again import Again
 from broker.engine.clock import SiteClock
 from broker.engine.dicomintake import Dicom
-from broker.engine.hl7intake import Charset, Hl7
+from broker.engine.hl7intake import Hl7, Manner
 from broker.engine.intake import Intake
+from broker.engine.outcomes import Outcomes
 from broker.engine.passage import Site
 from broker.engine.router import Router
 from broker.model import Delivery, Spooled
@@ -66,8 +68,11 @@ class House:
         site = Site("GENHOSP", generate_uid, "A{number:08d}", self.config.stations, SlotRules())
         router = Router(self.config.channels)
         log = Log(self.printed, terminal=False)
-        intake = Intake(self.db, router, site, clock, self.metrics, log, self.sent.extend, {"hospital": unmatched})
-        self.hl7 = Hl7(intake, clock, self.metrics, {"hospital": Charset()})
+        self.site = site
+        self.intake = intake = Intake(self.db, router, site, clock, self.metrics, log, self.sent.extend, {"hospital": unmatched})
+        self.clock = Clock()
+        self.outcomes = Outcomes(self.db, self.clock)
+        self.hl7 = Hl7(intake, clock, self.metrics, {"hospital": Manner()}, self.outcomes, log)
         self.dicom = Dicom(intake, self.db, clock, self.spool, self.metrics, ROUTING)
         self.again = Again(self.db, self.hl7, self.dicom, log)
         intake.on_resolved = self.again.release
@@ -76,12 +81,16 @@ class House:
         """Return what a Deferred fires with; raises what it fails with."""
         found: list[Any] = []
         waiting.addBoth(found.append)
-        while self.calls:
-            self.calls.popleft()()
+        self.run()
         if isinstance(found[0], Failure):
             found[0].raiseException()
         result: T = found[0]
         return result
+
+    def run(self) -> None:
+        """Let all happen that is due."""
+        while self.calls:
+            self.calls.popleft()()
 
     def say(self, message: str | bytes) -> str:
         """Let the hospital send a message, and return the answer."""

@@ -22,6 +22,7 @@ class Peer:
     """A destination whose answers the test gives."""
 
     name = "ehr"
+    width = 1
 
     def __init__(self) -> None:
         self.sent: list[int] = []
@@ -70,16 +71,15 @@ class House:
         self.settle()
         return results[0]
 
-    def enqueue(self, count: int) -> list[Delivery]:
+    def enqueue(self, first: int | str, *lanes: str) -> list[Delivery]:
+        """Queue so many deliveries of one lane, or one in each of the lanes."""
+        named = ["p"] * first if isinstance(first, int) else [first, *lanes]
+
         def fill(tx: Transaction) -> list[Delivery]:
             received = Received("hospital", "hl7", "ADT^A04", "EHR|", "", "1", b"", "")
             message = journal.insert(tx, received, 0.0)
-            outgoing = [Outgoing("ehr", "p", "c", "ADT^A04", b"x", str(n)) for n in range(count)]
-            ids = outbox.enqueue(tx, message, outgoing, 0.0)
-            return [
-                Delivery(i, message, o.destination, o.lane, o.channel, o.kind, o.payload, o.control_id, "", 0)
-                for i, o in zip(ids, outgoing, strict=True)
-            ]
+            outgoing = [Outgoing("ehr", lane, "c", "ADT^A04", b"x", str(n)) for n, lane in enumerate(named)]
+            return outbox.enqueue(tx, [(message, one) for one in outgoing], 0.0)
 
         deliveries = self.do(fill)
         assert isinstance(deliveries, list)
@@ -126,7 +126,9 @@ def test_what_is_offered_goes_out_without_being_read_again(house: House) -> None
 
 
 def test_more_than_the_window_holds_comes_from_the_store_in_order(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broker.engine.delivery.WINDOW", 3)
+    monkeypatch.setattr("broker.engine.delivery.WINDOW", 3000)
+    monkeypatch.setattr("broker.engine.delivery.FETCH", 3)
+    monkeypatch.setattr("broker.engine.delivery.FEW", 1)
     courier = house.courier()
     courier.start()
     house.settle()
@@ -364,3 +366,121 @@ def test_a_node_that_slept_past_its_lease_asks_before_it_sends_on(house: House) 
     house.settle()
     assert house.peer.sent == ids[:1]
     assert other.sent == ids[:1]
+
+
+class Wide(Peer):
+    """A destination with several connections; the test answers by delivery."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.open: dict[int, Deferred[str]] = {}
+
+    def send(self, delivery: Delivery) -> Deferred[str]:
+        self.sent.append(delivery.id)
+        self.open[delivery.id] = Deferred()
+        return self.open[delivery.id]
+
+    def tell(self, id: int, what: str | Exception = "AA") -> None:
+        waiting = self.open.pop(id)
+        if isinstance(what, Exception):
+            waiting.errback(what)
+        else:
+            waiting.callback(what)
+
+
+def test_lanes_leave_side_by_side_and_each_keeps_its_order(house: House) -> None:
+    a, b, aa, c, bb = (d.id for d in house.enqueue("a", "b", "a", "c", "b"))
+    house.courier(peer := Wide(2)).start()
+    house.settle()
+    assert peer.sent == [a, b]
+    peer.tell(b)
+    house.settle()
+    assert peer.sent == [a, b, c]  # the other of lane a waits for the first
+    for id in (a, c, aa, bb):
+        peer.tell(id)
+        house.settle()
+    assert peer.sent == [a, b, c, aa, bb]
+    assert house.states() == ["delivered"] * 5
+
+
+def test_a_lane_that_does_not_get_through_holds_no_other_and_loses_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker.engine.delivery.FETCH", 4)  # fewer than wait in the lane that is held
+    monkeypatch.setattr("broker.store.outbox.SLICE", 2)
+    ids = [d.id for d in house.enqueue("a", *"b" * 6, *"a" * 6)]
+    house.courier(peer := Wide(2), first=1.0).start()
+    house.settle()
+    peer.tell(ids[1])
+    house.settle()
+    peer.tell(ids[0], Retry("no answer"))
+    house.settle()
+    for id in ids[2:7]:
+        peer.tell(id)
+        house.settle()
+    assert peer.sent == ids[:7]
+    assert house.metrics.registry.get_sample_value("broker_destination_up", {"destination": "ehr"}) == 1
+    house.clock.advance(1.0)
+    house.settle()
+    for id in (ids[0], *ids[7:]):
+        peer.tell(id)
+        house.settle()
+    assert peer.sent == [*ids[:7], ids[0], *ids[7:]]
+    assert house.states() == ["delivered"] * 13
+
+
+def test_a_peer_that_takes_nothing_holds_every_lane_and_is_tried_once_for_all(house: House) -> None:
+    ids = [d.id for d in house.enqueue("a", "b", "c")]
+    house.courier(peer := Wide(2), first=1.0).start()
+    house.settle()
+    for id in ids[:2]:
+        peer.tell(id, Retry("connection refused"))
+    house.settle()
+    assert peer.sent == ids[:2]
+    house.clock.advance(1.0)  # not doubled: both failed in one attempt
+    house.settle()
+    assert peer.sent == [*ids[:2], *ids[:2]]
+    for id in (*ids[:2], ids[2]):
+        peer.tell(id)
+        house.settle()
+    assert house.states() == ["delivered"] * 3
+
+
+def test_a_refused_delivery_holds_its_lane_until_it_is_set_aside_and_no_other(house: House) -> None:
+    ids = [d.id for d in house.enqueue("a", "b", "a", "b")]
+    house.courier(peer := Wide(2)).start()
+    house.settle()
+    peer.tell(ids[0], Refused("AE PID-3"))
+    peer.tell(ids[1])
+    assert peer.sent == [ids[0], ids[1], ids[3]]
+    house.settle()
+    assert peer.sent == [ids[0], ids[1], ids[3], ids[2]]
+
+
+def test_a_destination_that_answers_at_once_gets_a_long_queue_in_order(house: House) -> None:
+    class Instant(Peer):
+        def send(self, delivery: Delivery) -> Deferred[str]:
+            self.sent.append(delivery.id)
+            return succeed("AA")
+
+    ids = [d.id for d in house.enqueue(500)]
+    house.courier(peer := Instant()).start()
+    house.settle()
+    assert peer.sent == ids
+    assert house.states() == ["delivered"] * 500
+
+
+def test_stopping_after_the_store_is_gone_for_good_ends(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.enqueue(1)
+    courier = house.courier()
+    courier.start()
+    house.settle()
+
+    def begin(write: bool) -> Transaction:
+        raise TransactionLost("no space left", fatal=True)
+
+    monkeypatch.setattr(house.db._engine, "begin", begin)
+    house.peer.answer(Refused("AE"))
+    house.settle()
+    stopped: list[object] = []
+    courier.stop().addCallback(stopped.append)
+    assert stopped == [None]

@@ -251,7 +251,7 @@ def test_what_a_message_sends_when_it_is_routed_again_has_control_ids_of_its_own
     house.say(order(1, control="CA", id="EARLY"))
     house.say(order(1))
     earlier = Outgoing("ehr", "4711", "notices", "SIU^S15", b"", "1.1")  # as an event of a held message sends
-    house.wait(house.db.run("test", outbox.enqueue, 1, [earlier], 0.0))
+    house.wait(house.db.run("test", outbox.enqueue, [(1, earlier)], 0.0))
     house.sent.clear()
     house.wait(house.again.route(1))
     assert [delivery.control_id for delivery in house.sent] == ["1.2", "1.3"]

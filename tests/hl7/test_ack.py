@@ -137,3 +137,51 @@ def test_nothing_that_a_receiver_wrote_freely_is_passed_on(err: bytes, text: str
 def test_what_is_no_answer(raw: bytes) -> None:
     with pytest.raises(MessageError):
         ack.read_answer(raw)
+
+
+# -- the enhanced mode (2.9.3)
+
+
+@pytest.mark.parametrize(
+    ("header", "wanted"),
+    [
+        (b"|||AL|NE", ("AL", "NE")),
+        (b"|||AL", ("AL", "")),
+        (b"||||SU", ("", "SU")),
+        (b"|||ER|ER|USA|8859/1", ("ER", "ER")),
+        (b"", None),
+        (b"|||", None),
+        (b'|||""|""', None),
+        (b"|||al|Y", None),  # not in table 0155
+        (b"|||Y|NE", ("", "NE")),
+    ],
+)
+def test_what_a_message_asks_for(header: bytes, wanted: tuple[str, str] | None) -> None:
+    assert ack.asked(Message.parse(b"MSH|^~\\&|A|B|C|D|2026||ADT^A04|C1|P|2.5" + header + b"\rPID|1\r")) == wanted
+
+
+def test_an_acknowledgment_asks_for_none_unless_it_says_so() -> None:
+    assert ack.asked(Message.parse(b"MSH|^~\\&|A|B|C|D|2026||ACK^A04|C1|P|2.5\rMSA|AA|1\r")) == ("NE", "NE")
+    assert ack.asked(Message.parse(b"MSH|^~\\&|A|B|C|D|2026||ACK^A04|C1|P|2.5|||AL\rMSA|AA|1\r")) == ("AL", "")
+
+
+@pytest.mark.parametrize(
+    ("condition", "good", "bad"), [("AL", True, True), ("NE", False, False), ("SU", True, False), ("ER", False, True), ("", False, False)]
+)
+def test_when_an_acknowledgment_is_due(condition: str, good: bool, bad: bool) -> None:
+    assert (ack.is_due(condition, good=True), ack.is_due(condition, good=False)) == (good, bad)
+
+
+def test_an_answer_that_asks_for_one_itself() -> None:
+    raw = ack.answer(Message.parse(ORM % b"2.5.1"), "AA", None, now="2", control_id="3", asks=ack.Asked("AL", "NE"))
+    assert raw.startswith(b"MSH|^~\\&|BROKER|RAD|EHR^1.2^ISO|GENHOSP|2||ACK^O01^ACK|3|P|2.5.1|||AL|NE||UNICODE UTF-8\r")
+    assert ack.asked(Message.parse(raw)) == ("AL", "NE")
+
+
+def test_answers_that_leave_together_are_a_frame_each() -> None:
+    first, last = (ack.answer(Message.parse(ORM % b"2.5.1"), code, None, now="2", control_id="3") for code in ("CA", "AA"))
+    whole = ack.together(first, b"", last)
+    assert Framer(1000).receive(frame(whole)) == [Frame(first), Frame(last)]
+    assert ack.apart(whole) == [first, last]
+    assert [ack.code_in(one) for one in ack.apart(whole)] == ["CA", "AA"]
+    assert (ack.together(), ack.together(b"", last), ack.apart(b"")) == (b"", last, [])

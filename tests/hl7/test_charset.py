@@ -1,9 +1,11 @@
 """Character sets: every byte comes back, and text is what a person reads."""
 
 import pytest
+from pydicom.charset import python_encoding
 
 from broker.errors import MessageError
 from broker.hl7 import charset
+from broker.hl7 import coder as coders
 from broker.hl7.message import Message
 
 HEADER = b"MSH|^~\\&|||||||ADT^A04|1|P|2.5||||||%b\rPID|1||4711||"
@@ -18,7 +20,7 @@ def test_every_byte_comes_back(name: str) -> None:
     raw = HEADER % name.encode() + bytes(b for b in range(256) if b not in b"\r\n") + b"|" + bytes(range(255, 127, -1)) + b'|\x1b$B0!0"|\r'
     parsed = Message.parse(raw)
     parsed.get("PID-5")
-    assert parsed.charset == charset.coder(name).codec
+    assert parsed.charset == coders.coder(name).codec
     assert parsed.encode() == raw
 
 
@@ -104,7 +106,7 @@ def test_setting_msh_18_writes_the_whole_message_so(target: str) -> None:
     parsed.get("PID-3")
     parsed.set("MSH-18", target)
     again = Message.parse(parsed.encode())
-    assert (again.get("PID-5.1"), again.get("PID-5.2"), again.charset) == ("Müller&", "€", charset.coder(target).codec)
+    assert (again.get("PID-5.1"), again.get("PID-5.2"), again.charset) == ("Müller&", "€", coders.coder(target).codec)
 
 
 def test_setting_msh_18_to_a_set_that_is_too_small_changes_nothing() -> None:
@@ -137,28 +139,54 @@ def test_other_spellings(name: str, hl7: str) -> None:
     assert found.hl7 == hl7
 
 
+DICOM = [
+    ("UNICODE UTF-8", ("ISO_IR 192",)),
+    ("8859/1", ("ISO_IR 100",)),
+    ("8859/5", ("ISO_IR 144",)),
+    ("ISO IR14", ("ISO_IR 13",)),
+    ("GB 18030-2000", ("GB18030",)),
+    ("ASCII~ISO IR87", ("ISO 2022 IR 6", "ISO 2022 IR 87")),
+    ("ISO IR14~ISO IR87~ISO IR159", ("ISO 2022 IR 13", "ISO 2022 IR 87", "ISO 2022 IR 159")),
+    ("ASCII~KS X 1001", ("ISO 2022 IR 6", "ISO 2022 IR 149")),
+    ("8859/1~8859/2", ("ISO 2022 IR 100", "ISO 2022 IR 101")),
+    ("ASCII", ()),
+]
+
+
+@pytest.mark.parametrize(("declared", "terms"), DICOM)
+def test_to_dicom_and_back(declared: str, terms: tuple[str, ...]) -> None:
+    assert charset.to_dicom(declared) == terms
+    assert charset.of_dicom("\\".join(terms)) == declared
+    assert all(term in python_encoding for term in terms)
+
+
 @pytest.mark.parametrize(
-    ("terms", "hl7"),
+    ("declared", "terms"),
     [
-        ("ISO_IR 192", "UNICODE UTF-8"),
-        ("ISO_IR 100", "8859/1"),
-        ("ISO 2022 IR 6\\ISO 2022 IR 87", "ISO IR87"),
-        ("\\ISO 2022 IR 149", "KS X 1001"),
-        ("ISO 2022 IR 100", "8859/1"),
-        ("GB18030", "GB 18030-2000"),
-        ("", "ASCII"),
+        ("~ISO IR87", ("ISO 2022 IR 6", "ISO 2022 IR 87")),
+        ("ISO IR87", ("ISO 2022 IR 6", "ISO 2022 IR 87")),
+        ("BIG-5", ("ISO_IR 192",)),
+        ("windows-1252", ("ISO_IR 192",)),
+        ("ASCII~GB 18030-2000", ("ISO_IR 192",)),
     ],
 )
-def test_dicom_terms(terms: str, hl7: str) -> None:
-    found = charset.of_dicom(terms)
-    assert found
-    assert found.hl7 == hl7
+def test_what_dicom_has_no_term_for_goes_to_unicode(declared: str, terms: tuple[str, ...]) -> None:
+    assert charset.to_dicom(declared) == terms
+
+
+@pytest.mark.parametrize(
+    ("terms", "declared"),
+    [("\\ISO 2022 IR 149", "ASCII~KS X 1001"), ("ISO 2022 IR 100", "8859/1"), ("GBK", "GB 18030-2000"), ("", "ASCII"), ("KLINGON", "")],
+)
+def test_terms_that_are_written_otherwise(terms: str, declared: str) -> None:
+    assert charset.of_dicom(terms) == declared
 
 
 def test_unknown_names() -> None:
     assert charset.find("KLINGON") is None
-    assert charset.of_dicom("KLINGON") is None
     with pytest.raises(ValueError, match="unknown character set"):
-        charset.coder("KLINGON")
+        charset.to_dicom("KLINGON")
+    with pytest.raises(ValueError, match="unknown character set"):
+        coders.coder("KLINGON")
     with pytest.raises(ValueError, match="cannot be a fallback"):
-        charset.coder("UNICODE UTF-8", "GB 18030-2000")
+        coders.coder("UNICODE UTF-8", "GB 18030-2000")

@@ -167,17 +167,6 @@ def test_delimiters_cannot_be_set(orm: Message) -> None:
         orm.set("PID", "x")
 
 
-def test_groups_read_only_what_is_theirs(orm: Message) -> None:
-    first, second = orm.groups("ORC")
-    assert first.segment_names() == ["MSH", "PID", "ORC", "OBR", "NTE"]
-    assert (first.get("ORC-2.1"), second.get("ORC-2.1")) == ("ORD1", "ORD2")
-    assert (second.get("OBR-4.1"), second.get("NTE-3"), second.control_id) == ("XR", "", "C1")
-    second.set("PID-3.1", "changed")
-    assert orm.encode() == ORM
-    assert first.encode() == ORM[: ORM.rindex(b"ORC")]
-    assert orm.groups("PV1") == []
-
-
 def test_a_clone_changes_alone(orm: Message) -> None:
     clone = orm.clone()
     clone.set("PID-3.1", "1")
@@ -211,7 +200,8 @@ def test_mixed_line_ends_stay_where_they_are() -> None:
     message.set("OBX[2]-2", "TX")
     message.set("ZDS-1", "x")
     assert message.encode() == raw.replace(b"OBX|2\n", b"OBX|2|TX\n") + b"\rZDS|x"
-    assert message.groups("OBX")[1].encode() == b"MSH|^~\\&|||||||ORU^R01\r\nOBX|2|TX\n"
+    message.remove("OBX[1]")
+    assert message.encode() == b"MSH|^~\\&|||||||ORU^R01\r\nOBX|2|TX\nOBX|3\rZDS|x"
 
 
 def test_other_delimiters_are_read_in_the_standard_ones() -> None:

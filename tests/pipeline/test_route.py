@@ -138,7 +138,7 @@ def test_a_lane_may_be_any_path() -> None:
 def test_drop_ends_the_route_and_only_the_target_when_it_stands_there() -> None:
     outcome = run("steps: [{when: PID-5.1 = DOE, drop: test patient}]\nto: [{send: ehr}]")
     assert (outcome.dropped, outcome.outgoing) == ("test patient", ())
-    outcome = run("to: [{send: ehr, steps: [{drop: not wanted}]}, {send: copy}]")
+    outcome = run("to: [{send: ehr, steps: [{when: PID-5.1 = DOE, drop: not wanted}]}, {send: copy}]")
     assert (outcome.dropped, [one.destination for one in outcome.outgoing]) == ("", ["copy"])
 
 

@@ -111,6 +111,45 @@ def test_a_condition_that_contradicts_itself_is_known(text: str, never: bool) ->
     assert compile_condition(text, "hl7").never is never
 
 
+GROUPS = Message.parse(
+    b"MSH|^~\\&|||||||ORM^O01|1|P|2.3.1\rPID|1\rORC|NW\rOBR|1|||CT\rOBX|1|NM|||2\rORC|NW\rOBR|2|||MR\rOBX|1|NM|||7\rOBX|2|NM|||9\r"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("ORC[2]>OBR-4 = MR", True),
+        ("ORC>OBR-4=CT", True),
+        ("ORC[2]>OBX[*]-5 > 8", True),
+        ("ORC[1]>OBX[*]-5 > 8", False),
+        ("ORC[*]>OBR-4 in [XR, MR] and not ORC[2]>NTE exists", True),
+        ("PID[1]>ORC[2]>OBX[2]-5 >= 9", True),
+        ("OBX-5 > 1", True),
+        ("OBX-5>1", True),
+        ("OBX-5>OBX", False),
+        ("OBR-4 > ABC", True),
+        ("(ORC[2]>OBR-4 is missing or OBX-5 < 3)", True),
+    ],
+)
+def test_a_group_and_a_comparison_are_told_apart(text: str, holds: bool) -> None:
+    assert compile_condition(text, "hl7").holds(GROUPS) is holds
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("ORC[2] > OBR-4 = MR", "= was not expected (column 16)"),
+        ("ORC[2]>OBR-4", "expected instead of the end"),
+        ("ORC-2>OBR-4 = MR", "= was not expected (column 13)"),
+    ],
+)
+def test_a_group_with_blanks_is_a_comparison(text: str, what: str) -> None:
+    with pytest.raises(ConditionError) as caught:
+        compile_condition(text, "hl7")
+    assert what in str(caught.value)
+
+
 def test_the_paths_it_reads_are_known() -> None:
     assert compile_condition("Modality = CT and (PatientID exists or not AccessionNumber exists)", "dicom").paths == (
         "Modality",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
@@ -193,19 +193,62 @@ def test_reserved_ids_are_never_given_twice(store: Any) -> None:
     assert given == sorted(given)
 
 
-def test_insert_many_returns_ids_in_the_order_of_the_rows(store: Any) -> None:
-    sql = "insert into patients (family) values (?) returning id"
-    rows = [(f"F{n}",) for n in range(10)]
-    ids = store.run(lambda tx: tx.insert_many(sql, rows))
-    assert ids == sorted(ids)
-    assert store.run(lambda tx: tx.all("select family from patients order by id")) == rows
-    assert store.run(lambda tx: tx.insert_many(sql, [])) == []
-    assert store.run(lambda tx: tx.insert_many(sql, [("F10",)])) > ids[-1:]
+def test_ids_grow_beyond_all_that_was_committed_and_rows_are_written_under_them(store: Any) -> None:
+    sql = "insert into message_patient (message_id, patient_id) values (?, ?)"
+
+    def fill(tx: Transaction, count: int) -> list[int]:
+        ids = tx.ids("delivery", count)
+        tx.many(sql, [(id, n) for n, id in enumerate(ids)])
+        return ids
+
+    given = store.run(fill, 10) + store.run(fill, 1) + store.run(fill, 3)
+    assert given == sorted(set(given))
+    assert store.run(lambda tx: tx.all("select message_id from message_patient order by message_id")) == [(id,) for id in given]
+    store.run(lambda tx: tx.many(sql, []))
+    with pytest.raises(MessageError, match="cannot be stored"):
+        store.run(lambda tx: tx.many(sql, [(1, 99), (2, 99), (1, 99)]))
+    assert store.run(lambda tx: tx.all("select * from message_patient where patient_id = 99")) == []
 
 
 def test_a_percent_sign_is_no_placeholder(store: Any) -> None:
     store.run(add, "100%")
     assert store.run(lambda tx: tx.all("select name from number_sequence where name like '1%' and name <> ?", ("",))) == [("100%",)]
+
+
+def add_each(tx: Transaction, items: Sequence[str]) -> list[str]:
+    tx.many(ADD, [(name, len(items)) for name in items])
+    if "bad" in items:
+        raise MessageError("OBR-4.1", "not in table procedures", 103)
+    return [name.upper() for name in items]
+
+
+def test_what_waits_side_by_side_shares_one_call(store: Any) -> None:
+    fired = [store.db.run_each("t", add_each, "a"), store.db.run_each("t", add_each, "b"), store.db.run("t", add, "c")]
+    fired += [store.db.run_each("t", add_each, "d")]
+    seen = settled(fired)
+    rows = store.run(lambda tx: tx.all("select name, value from number_sequence order by name"))
+    assert seen == ["A", "B", "c", "D"]
+    assert rows == [("a", 2), ("b", 2), ("c", 0), ("d", 1)]
+    assert commits(store) == 1
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_one_that_fails_in_a_shared_call_is_undone_alone(store: Any, between: bool) -> None:
+    """Alone in its transaction and behind another unit, the call is undone and made again for each."""
+    fired = [store.db.run("t", add, "z")] if between else []
+    fired += [store.db.run_each("t", add_each, name) for name in ("a", "bad", "c", "a")]
+    seen = settled(fired)
+    assert store.run(names) == ["a", "c", *(["z"] if between else [])]
+    seen = seen[between:]
+    assert [seen[0], seen[2]] == ["A", "C"]
+    assert [type(seen[1]), type(seen[3])] == [MessageError, MessageError]
+    assert (seen[1].path, seen[3].why.startswith("cannot be stored")) == ("OBR-4.1", True)
+
+
+def test_one_that_fails_alone_in_its_call_fails_once(store: Any) -> None:
+    with pytest.raises(MessageError, match="procedures"):
+        store.wait(store.db.run_each("t", add_each, "bad"))
+    assert store.run(names) == []
 
 
 class BrokenEngine:

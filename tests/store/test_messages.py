@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -26,9 +27,17 @@ def outgoing(destination: str = "archive", *, lane: str = "4711", accession: str
     return Outgoing(destination, lane, "orders", "OMI^O23", payload, "C1", accession)
 
 
+def queue(tx: Transaction, message_id: int, sent: Sequence[Outgoing], now: float) -> list[int]:
+    return [delivery.id for delivery in outbox.enqueue(tx, [(message_id, one) for one in sent], now)]
+
+
+def pending(tx: Transaction, after: int = 0, limit: int = 100) -> list[Delivery]:
+    return outbox.pending(tx, "archive", after, limit, 1_000_000)[1]
+
+
 def keep(tx: Transaction, control_id: str = "1", now: float = 1.0, to: tuple[Outgoing, ...] = (), **known: Any) -> int:
     id = journal.reserve(tx)
-    outbox.enqueue(tx, id, to, now)
+    queue(tx, id, to, now)
     return journal.insert(tx, received(control_id), now, id=id, **known)
 
 
@@ -42,7 +51,7 @@ def test_a_message_with_names_beyond_all_measure_is_kept_and_found_again(store: 
     sent = Received("hospital", "hl7", "ADT^A04", ENDLESS, "", ENDLESS, b"raw", "d1")
     to = outgoing(accession=ENDLESS)
     id = store.run(journal.insert, sent, 1.0, accession=ENDLESS)
-    store.run(outbox.enqueue, id, [to], 1.0)
+    store.run(outbox.enqueue, [(id, to)], 1.0)
     store.run(journal.settle, id, "routed", ACK, "", ENDLESS)
     assert store.run(journal.find, ENDLESS, ENDLESS).id == id
     assert store.run(journal.get, id).control_id == ENDLESS[: journal.INDEXED]
@@ -148,13 +157,27 @@ def test_held_are_the_parked_objects_whose_exam_is_known_by_now(store: Any) -> N
 # outbox
 
 
+def test_what_waits_is_read_until_there_are_enough_deliveries_or_bytes(store: Any) -> None:
+    ids = store.run(queue, 1, [outgoing(payload=b"x" * 100) for _ in range(outbox.SLICE * 3)], 1.0)
+
+    def read(limit: int, most: int, after: int = 0) -> tuple[bool, list[int]]:
+        more, found = store.run(outbox.pending, "archive", after, limit, most)
+        return more, [d.id for d in found]
+
+    assert read(1000, 10**6) == (False, ids)
+    assert read(outbox.SLICE, 10**6) == (True, ids[: outbox.SLICE])
+    assert read(1000, 1) == (True, ids[: outbox.SLICE])
+    assert read(1000, 10**6, ids[-2]) == (False, ids[-1:])
+    assert read(0, 10**6) == (True, [])
+
+
 def test_deliveries_come_in_the_order_in_which_they_were_queued(store: Any) -> None:
     for n in range(5):
         store.run(keep, str(n), to=(outgoing(lane=f"L{n % 2}"), outgoing("ehr")))
-    waiting = store.run(outbox.pending, "archive", 0, 3)
+    waiting = store.run(pending, 0, 3)
     assert [d.lane for d in waiting] == ["L0", "L1", "L0"]
     assert [d.id for d in waiting] == sorted(d.id for d in waiting)
-    rest = store.run(outbox.pending, "archive", waiting[-1].id, 10)
+    rest = store.run(pending, waiting[-1].id)
     assert [d.lane for d in rest] == ["L1", "L0"]
     first = waiting[0]
     assert first == Delivery(
@@ -163,17 +186,17 @@ def test_deliveries_come_in_the_order_in_which_they_were_queued(store: Any) -> N
 
 
 def test_enqueue_returns_the_ids_in_the_order_of_the_outgoing(store: Any) -> None:
-    ids = store.run(outbox.enqueue, 1, [outgoing("a"), outgoing("b"), outgoing("c")], 1.0)
+    ids = store.run(queue, 1, [outgoing("a"), outgoing("b"), outgoing("c")], 1.0)
     assert [d.destination for d in store.run(outbox.of_message, 1)] == ["a", "b", "c"]
     assert [d.id for d in store.run(outbox.of_message, 1)] == ids
-    assert store.run(outbox.enqueue, 1, [], 1.0) == []
+    assert store.run(queue, 1, [], 1.0) == []
 
 
 def test_settled_deliveries_wait_no_more(store: Any) -> None:
-    ids = store.run(outbox.enqueue, 1, [outgoing() for _ in range(4)], 1.0)
+    ids = store.run(queue, 1, [outgoing() for _ in range(4)], 1.0)
     store.run(outbox.delivered, [(ids[0], "AA"), (ids[1], "CA")], 2.0)
     store.run(outbox.park, ids[2], "refused with AE", 3.0)
-    assert [d.id for d in store.run(outbox.pending, "archive", 0, 9)] == [ids[3]]
+    assert [d.id for d in store.run(pending)] == [ids[3]]
     rows = store.run(outbox.of_message, 1)
     assert [(r.state, r.answer, r.reason, r.attempts, r.settled_at) for r in rows] == [
         ("delivered", "AA", "", 1, 2.0),
@@ -186,7 +209,7 @@ def test_settled_deliveries_wait_no_more(store: Any) -> None:
 
 
 def test_settling_twice_changes_nothing(store: Any) -> None:
-    [id] = store.run(outbox.enqueue, 1, [outgoing()], 1.0)
+    [id] = store.run(queue, 1, [outgoing()], 1.0)
     store.run(outbox.delivered, [(id, "AA")], 2.0)
     store.run(outbox.delivered, [(id, "AE")], 3.0)
     store.run(outbox.park, id, "late", 4.0)
@@ -197,23 +220,23 @@ def test_settling_twice_changes_nothing(store: Any) -> None:
 
 
 def test_attempts_are_counted_and_a_resend_begins_anew_in_the_old_place(store: Any) -> None:
-    first, second = store.run(outbox.enqueue, 1, [outgoing(), outgoing()], 1.0)
+    first, second = store.run(queue, 1, [outgoing(), outgoing()], 1.0)
     store.run(outbox.attempted, first, "connection refused")
     store.run(outbox.attempted, first, "connection refused")
-    [waiting, _] = store.run(outbox.pending, "archive", 0, 9)
+    [waiting, _] = store.run(pending)
     assert (waiting.id, waiting.attempts) == (first, 2)
     store.run(outbox.park, first, "waited for 24 h", 5.0)
     assert store.run(outbox.resend, first, 9.0) == "archive"
-    assert [(d.id, d.attempts) for d in store.run(outbox.pending, "archive", 0, 9)] == [(first, 0), (second, 0)]
+    assert [(d.id, d.attempts) for d in store.run(pending)] == [(first, 0), (second, 0)]
     for nothing_to_resend in (first, second + 1):
         with pytest.raises(LookupError):
             store.run(outbox.resend, nothing_to_resend, 9.0)
 
 
 def test_depths_tell_how_many_wait_and_since_when(store: Any) -> None:
-    store.run(outbox.enqueue, 1, [outgoing("ehr")], 1.0)
-    [done] = store.run(outbox.enqueue, 1, [outgoing()], 2.0)
-    store.run(outbox.enqueue, 2, [outgoing(), outgoing()], 3.0)
+    store.run(queue, 1, [outgoing("ehr")], 1.0)
+    [done] = store.run(queue, 1, [outgoing()], 2.0)
+    store.run(queue, 2, [outgoing(), outgoing()], 3.0)
     store.run(outbox.delivered, [(done, "AA")], 4.0)
     assert store.run(outbox.depths) == {"archive": (2, 3.0), "ehr": (1, 1.0)}
 
@@ -314,7 +337,7 @@ def test_the_timeline_begins_with_the_registration_of_the_patient(store: Any) ->
             message = journal.insert(tx, received(kind="ADT^A04"), at)
             journal.about(tx, message, about.id)
             journal.about(tx, message, about.id)
-            outbox.enqueue(tx, message, [outgoing()], at)
+            queue(tx, message, [outgoing()], at)
         order = keep(tx, "5", 5.0, accession="A1")
         journal.about(tx, order, patient.id)
         other = keep(tx, "4", 4.0, accession="A2")

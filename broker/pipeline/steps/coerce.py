@@ -26,8 +26,8 @@ def _compile(settings: Mapping[str, Any], compilation: Compilation) -> Step:
     table = compilation.table(settings["table"], "table")
     attributes = []
     for keyword in table.rows if table else ():
-        compilation.target(keyword, "table")
-        attributes.append((keyword, compilation.template(table.lookup(keyword), "table") if table else None))
+        path = compilation.target(keyword, "table")
+        attributes.append((path, compilation.template(table.lookup(keyword), "table") if table else None))
 
     def coerce(work: Work) -> None:
         if work.exam is None:

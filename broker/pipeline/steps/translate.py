@@ -1,4 +1,4 @@
-"""`map`: one code through a code table."""
+"""`map`: codes through a code table."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from broker.errors import MessageError
 from broker.pipeline.compilation import Compilation, StepType
 from broker.pipeline.context import Step, Work
+from broker.pipeline.places import compile_pairs
 from broker.spec import Option, Spec
 
 SPEC = Spec(
@@ -15,7 +16,7 @@ SPEC = Spec(
     kind="step",
     summary="Replaces a code by what a code table says; a code that the table does not know is an error unless `missing` says otherwise.",
     options=(
-        Option("path", "path", "Where the code stands.", example="PID-8"),
+        Option("path", "path", "Where the code stands; with `[*]` each is replaced by itself.", example="PID-8"),
         Option("table", "text", "Which code table.", example="sex"),
         Option("column", "text", "Which column is written; without it, the second.", default="", example="code"),
         Option("to", "path", "Where it is written; without it, where the code stood.", default="", example="PID-8"),
@@ -29,25 +30,30 @@ SPEC = Spec(
 def _compile(settings: Mapping[str, Any], compilation: Compilation) -> Step:
     path = compilation.path(settings["path"], "path")
     target = compilation.target(settings["to"] or settings["path"], "to" if settings["to"] else "path")
+    pairs = compile_pairs(path, target, compilation, "to")
     table = compilation.table(settings["table"], "table")
     column = compilation.column(table, settings["column"], "column")
     missing, default = settings["missing"], settings["default"]
     if missing == "default" and not default:
         compilation.mistakes.add("missing is default, but there is none", "add default: and the text to write")
+    if default and missing != "default":
+        compilation.mistakes.add("default is never written", "add missing: default", key=("default",))
     if table is None:
         return lambda work: None
 
     def map_(work: Work) -> None:
-        code = work.subject.get(path)
-        if not code:
-            return
-        value = table.lookup(code, column)
-        if value is not None:
-            work.subject.set(target, value)
-        elif missing == "default":
-            work.subject.set(target, default)
-        elif missing == "error":
-            raise MessageError(path, f"not in table {table.name}", 103)
+        subject = work.subject
+        for source, to in pairs(subject):
+            code = subject.get(source)
+            if not code:
+                continue
+            value = table.lookup(code, column)
+            if value is not None:
+                subject.set(to, value)
+            elif missing == "default":
+                subject.set(to, default)
+            elif missing == "error":
+                raise MessageError(source, f"not in table {table.name}", 103)
 
     return map_
 

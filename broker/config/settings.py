@@ -1,0 +1,65 @@
+"""The settings at the top of `channels.yaml`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from broker.config.options import SITE, TOP, VERSION, channels_schema
+from broker.config.session import Session
+from broker.dicom.standard import fault
+from broker.pipeline.shape import Mistakes, check
+from broker.spec import Option
+
+_EMPTY: Mapping[str, Any] = {"text": "", "path": "", "integer": 0, "mapping": {}, "texts": ()}
+_PYTHON: Mapping[str, type | tuple[type, ...]] = {"text": str, "path": str, "integer": int, "mapping": dict, "texts": (str, list, tuple)}
+
+
+def read_top(session: Session, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the top-level settings with their defaults; a value of the wrong shape is replaced by its default."""
+    mistakes = Mistakes()
+    check(channels_schema(session.registry), value, mistakes)
+    session.take(session.document, mistakes)
+    if isinstance(value.get("version"), int) and value["version"] != VERSION:
+        session.problem(("version",), f"version {value['version']} is not known to this broker", f"write version: {VERSION}")
+    top = filled(TOP, value)
+    _check_site(session, filled(SITE, top["site"]))
+    if top["store"] != "sqlite" and not top["store"].startswith("postgresql://"):
+        session.problem(("store",), "neither sqlite nor the URL of a PostgreSQL", "write sqlite or postgresql://user@host/database")
+    return top
+
+
+def filled(options: tuple[Option, ...], value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the value of every option; one that is missing or of the wrong type becomes its default, or empty."""
+    found = {}
+    for option in options:
+        default = option.default if isinstance(option.default, _PYTHON[option.type]) else _EMPTY[option.type]
+        given = value.get(option.name, default)
+        found[option.name] = given if isinstance(given, _PYTHON[option.type]) else default
+    return found
+
+
+def is_timezone(name: str) -> bool:
+    """Return whether this is an IANA time zone."""
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError, LookupError):
+        return False
+    return True
+
+
+def _check_site(session: Session, site: Mapping[str, Any]) -> None:
+    if not is_timezone(site["timezone"]):
+        session.problem(("site", "timezone"), f"{site['timezone']} is no time zone", "write an IANA name such as Europe/Paris")
+    try:
+        made = site["accession"].format(number=1), site["accession"].format(number=2)
+    except (LookupError, ValueError, AttributeError):
+        made = ("", "")
+    if made[0] == made[1]:
+        session.problem(("site", "accession"), "not a format that counts", 'write it like "A{number:08d}"')
+    elif wrong := fault("SH", made[0]):
+        session.problem(("site", "accession"), f"no accession number (SH): {wrong}", 'write it like "A{number:08d}"')
+    root = site["uid_root"]
+    if root and (fault("UI", root) or len(root) > 40):
+        session.problem(("site", "uid_root"), f"{root} is no UID root of at most 40 characters", "write it like 1.2.840.99999")

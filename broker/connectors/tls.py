@@ -1,0 +1,44 @@
+"""TLS around a connector's connections: the credentials of a listener or destination, reported on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+
+from broker.obs.log import Log
+from broker.obs.metrics import Metrics
+from broker.security.tls import Credentials
+
+
+class Secured(TLSMemoryBIOFactory):
+    """Puts TLS below the protocols of another factory, which may turn a connection away as before."""
+
+    noisy = False
+
+    def buildProtocol(self, addr: Any) -> TLSMemoryBIOProtocol | None:  # type: ignore[override]
+        """Return the protocol in TLS, or None, which closes the connection."""
+        inner = self.wrappedFactory.buildProtocol(addr)
+        return None if inner is None else TLSMemoryBIOProtocol(self, inner)
+
+
+def secured(factory: Any, credentials: Credentials | None, *, client: bool = False) -> Any:
+    """Return the factory, in TLS where there are credentials."""
+    return factory if credentials is None else Secured(credentials, client, factory)  # type: ignore[arg-type]
+
+
+def credentials(name: str, settings: Mapping[str, Any] | None, metrics: Metrics, log: Log, host: str = "") -> Credentials | None:
+    """Return the credentials of a `tls` setting, None without one; `host` is the peer when this side connects. Raises Unusable."""
+    if settings is None:
+        return None
+
+    def loaded(expires: datetime | None) -> None:
+        if expires is not None:
+            metrics.certificate_expires.labels(name).set(expires.timestamp())
+
+    def kept(why: str) -> None:
+        log.error("changed certificate not taken", name=name, what=why)
+
+    return Credentials(settings, host, loaded, kept)

@@ -1,0 +1,100 @@
+"""The listening sockets, apart from who answers at them: a listener of a new configuration takes a socket over without closing it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import Factory
+
+Place = tuple[str, int]  # interface and port
+
+
+class _Entrance(Factory):
+    """What the reactor knows of a socket: it leads to whoever has it now."""
+
+    noisy = False
+
+    def __init__(self) -> None:
+        self.claims: list[Factory] = []  # all that have asked for the socket, in that order
+        self.inside: Factory | None = None
+
+    def buildProtocol(self, addr: Any) -> Any:
+        return None if self.inside is None else self.inside.buildProtocol(addr)
+
+
+class _Claim:
+    """A listener's part in a socket, in place of the reactor's own port."""
+
+    def __init__(self, doors: Doors, place: Place, factory: Factory) -> None:
+        self._doors, self._place, self.factory = doors, place, factory
+        factory.doStart()
+
+    def getHost(self) -> Any:
+        """Return the address that is bound."""
+        return self._doors.bound(self._place).getHost()
+
+    def stopListening(self) -> Deferred[None]:
+        """Give the socket up; it is closed when nobody else has asked for it."""
+        self.factory.doStop()
+        return self._doors.leave(self._place, self.factory)
+
+
+class Doors:
+    """A reactor whose `listenTCP` shares a socket among listeners that follow each other; all else is the reactor's own."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._bound: dict[Place, Any] = {}
+        self._entrances: dict[Place, _Entrance] = {}
+        self._unnamed = 0  # sockets whose port the system chose, counted down, so that none is taken for another
+        self._waiting: list[tuple[_Entrance, Factory]] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def hold(self) -> None:
+        """From now on a socket that somebody has may be asked for, too; `open` hands it over."""
+        self._waiting = []
+
+    def open(self) -> None:
+        """Let those that have waited have their sockets; new connections are theirs, open ones stay with whom they are."""
+        waiting, self._waiting = self._waiting or [], None
+        for entrance, factory in waiting:
+            if factory in entrance.claims:
+                entrance.inside = factory
+
+    def listenTCP(self, port: int, factory: Factory, backlog: int = 50, interface: str = "") -> _Claim:
+        """Bind, or take part in the socket that is bound there; raises CannotListenError."""
+        self._unnamed -= not port
+        place = (interface, port or self._unnamed)
+        entrance = self._entrances.get(place)
+        if entrance is None:
+            entrance = _Entrance()
+            self._bound[place] = self._reactor.listenTCP(port, entrance, backlog=backlog, interface=interface)
+            self._entrances[place] = entrance
+            entrance.inside = factory
+        elif self._waiting is None:
+            raise CannotListenError(interface, port, OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)))
+        else:
+            self._waiting.append((entrance, factory))
+        entrance.claims.append(factory)
+        return _Claim(self, place, factory)
+
+    def bound(self, place: Place) -> Any:
+        """Return the reactor's port."""
+        return self._bound[place]
+
+    def leave(self, place: Place, factory: Factory) -> Deferred[None]:
+        """Take a listener's part in a socket back."""
+        entrance = self._entrances[place]
+        entrance.claims.remove(factory)
+        if entrance.claims:
+            if entrance.inside is factory:
+                entrance.inside = entrance.claims[-1]
+            return succeed(None)
+        del self._entrances[place]
+        return maybeDeferred(self._bound.pop(place).stopListening)
