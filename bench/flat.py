@@ -13,10 +13,11 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from load import Figures, Sink, load
-from process import HERE, TOP, free_ports, resident, running
+from process import HERE, TOP, cpu, free_ports, resident, running
 
 sys.path.insert(0, str(TOP))
 
@@ -68,8 +69,8 @@ def fill(path: Path, rows: int) -> float:
     return time.perf_counter() - began
 
 
-async def measure(rows: int, filled: Callable[[float], None]) -> tuple[Figures, float]:
-    """Return the figures of a broker whose journal holds so many messages, and its resident memory in MB."""
+async def measure(rows: int, filled: Callable[[float], None]) -> Figures:
+    """Return the figures of a broker whose journal holds so many messages."""
     with tempfile.TemporaryDirectory(prefix="bench-", dir=TOP) as folder:
         names = ("HL7_PORT", "WEB_PORT", "SINK_PORT")
         ports = dict(zip(names, free_ports(len(names)), strict=True))
@@ -82,8 +83,9 @@ async def measure(rows: int, filled: Callable[[float], None]) -> tuple[Figures, 
         try:
             with running(command, [ports["HL7_PORT"]], environment, Path(folder)) as process:
                 await load(ports["HL7_PORT"], sink, CONNECTIONS, 200)
+                before = cpu(process)
                 figures = await load(ports["HL7_PORT"], sink, CONNECTIONS, MESSAGES)
-                return figures, resident(process)
+                return replace(figures, cpu=(cpu(process) - before) / MESSAGES * 1e6, resident=resident(process))
         finally:
             peer.close()
 
@@ -93,12 +95,13 @@ def main(*sizes: int) -> None:
     first: Figures | None = None
     for rows in sizes or SIZES:
         took: list[float] = []
-        figures, memory = asyncio.run(measure(rows, took.append))
+        figures = asyncio.run(measure(rows, took.append))
         first = first or figures
         print(
             f"  {rows:>9,} messages in the journal (filled in {took[0]:.0f} s): {figures.acked:>7,.0f} acknowledged/s "
             f"({figures.acked / first.acked:.2f}), p99 {figures.p99:.2f} ms, {figures.delivered:>6,.0f} delivered/s "
-            f"({figures.delivered / first.delivered:.2f}), resident {memory:.0f} MB",
+            f"({figures.delivered / first.delivered:.2f}), {figures.cpu:.0f} µs CPU a message, "
+            f"resident {figures.resident:.0f} MB",
             flush=True,
         )
 

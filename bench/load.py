@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 VT, FS = b"\x0b", b"\x1c\r"
@@ -33,9 +33,35 @@ ORM = (
 )
 
 
+RESULT = (
+    HEAD
+    + PATIENT
+    + (
+        "ORC|RE|ORD{n:08d}^EHR|A{n:08d}^RIS\r"
+        "OBR|1|ORD{n:08d}^EHR|A{n:08d}^RIS|CTCHEST^CT CHEST W CONTRAST^LOCAL|||20260102093000|||||||||1234^SMITH^JOHN^^^DR||A{n:08d}"
+        "||||20260102100000||CT|F\r"
+    )
+)
+LINES = "".join(
+    f"OBX|{i}|TX|RPT^REPORT^LOCAL||Line {i} of the report: no acute cardiopulmonary abnormality is seen in this segment.||||||F\r"
+    for i in range(1, 25)
+).encode()
+PDF = b"OBX|1|ED|PDF^REPORT^LOCAL||^application^pdf^Base64^" + b"JVBERi0xLjQK" * 87_000 + b"||||||F\r"
+
+
 def order(n: int, patient: int) -> bytes:
     """Return an ORM^O01 of about 730 bytes."""
     return ORM.format(type="ORM^O01^ORM_O01", n=n, p=patient).encode()
+
+
+def report(n: int, patient: int) -> bytes:
+    """Return an ORU^R01 of about 3 KB."""
+    return RESULT.format(type="ORU^R01^ORU_R01", n=n, p=patient).encode() + LINES
+
+
+def document(n: int, patient: int) -> bytes:
+    """Return an ORU^R01 of about 1 MB, nearly all of it one embedded PDF."""
+    return RESULT.format(type="ORU^R01^ORU_R01", n=n, p=patient).encode() + PDF
 
 
 @dataclass
@@ -97,16 +123,20 @@ class Figures:
     missing: int
     twice: int
     disorder: int
+    cpu: float = 0.0  # of the server, µs a message
+    resident: float = 0.0  # of the server at the end, MB
 
 
-async def load(port: int, sink: Sink, connections: int, messages: int, patience: float = 15.0) -> Figures:
+async def load(
+    port: int, sink: Sink, connections: int, messages: int, patience: float = 15.0, make: Callable[[int, int], bytes] = order
+) -> Figures:
     """Send `messages` over `connections`, wait for them at the sink, and return the figures."""
     sink.__init__()  # type: ignore[misc]
     numbers: Iterator[int] = itertools.islice(NUMBERS, messages)
     latencies: list[float] = []
     codes: dict[str, int] = {}
     start = time.perf_counter()
-    await asyncio.gather(*(_send(port, patient, numbers, latencies, codes) for patient in range(connections)))
+    await asyncio.gather(*(_send(port, patient, numbers, latencies, codes, make) for patient in range(connections)))
     took, accepted = time.perf_counter() - start, codes.get("AA", 0) + codes.get("CA", 0)
     quiet = time.perf_counter()
     while len(sink.seen) < accepted and time.perf_counter() - max(quiet, sink.at) < patience:
@@ -117,11 +147,18 @@ async def load(port: int, sink: Sink, connections: int, messages: int, patience:
     return Figures(connections, messages / took, p50, p99, delivered, codes, accepted - len(sink.seen), sink.twice, sink.disorder)
 
 
-async def _send(port: int, patient: int, numbers: Iterator[int], latencies: list[float], codes: dict[str, int]) -> None:
+async def _send(
+    port: int,
+    patient: int,
+    numbers: Iterator[int],
+    latencies: list[float],
+    codes: dict[str, int],
+    make: Callable[[int, int], bytes],
+) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for n in numbers:
         start = time.perf_counter()
-        writer.write(VT + order(n, patient) + FS)
+        writer.write(VT + make(n, patient) + FS)
         answer = await reader.readuntil(FS)
         latencies.append(time.perf_counter() - start)
         code = answer.split(b"MSA|", 1)[1][:2].decode()

@@ -62,3 +62,9 @@ def resident(process: subprocess.Popen[bytes]) -> float:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
     return 0.0
+
+
+def cpu(process: subprocess.Popen[bytes]) -> float:
+    """Return the processor seconds that a process has used."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -2,8 +2,8 @@
 
     python bench/run.py [--yardsticks FOLDER] [--quick] [SECTION …]
 
-Sections: hl7, orders, images, parse, transform, start. With a folder of yardsticks (`mllp_floor.py`, `dicom_floor.py`: the least a
-durable relay and a C-STORE receiver on Twisted can do) these run in the same call and the ratio is printed.
+Sections: hl7, sizes, many, lanes, journal, orders, images, parse, transform, start. With a folder of yardsticks (`mllp_floor.py`,
+`dicom_floor.py`: the least a durable relay and a C-STORE receiver on Twisted can do) these run in the same call and the ratio is printed.
 """
 
 from __future__ import annotations
@@ -16,15 +16,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
+import flat
 import forward
 import hl7_parse
+import lanes
 import route_transform
-from load import Figures, Sink, load
-from process import HERE, TOP, free_ports, resident, running
+from load import Figures, Sink, document, load, order, report
+from process import HERE, TOP, cpu, free_ports, resident, running
+
+Make = Callable[[int, int], bytes]  # a message of a number and a patient
 
 CONNECTIONS = (1, 8, 32)
+PASSTHROUGH = HERE / "passthrough" / "channels.yaml"
 BROKER = [sys.executable, "-m", "broker"]
 
 
@@ -47,13 +54,47 @@ def hl7(yardsticks: Path | None, share: float) -> None:
     title("HL7: durable acknowledgements and in-order delivery (730-byte ORM, three steps, one destination)")
     for connections in CONNECTIONS:
         messages = int((3000 if connections == 1 else 10000) * share)
-        ours = _against_broker(HERE / "passthrough" / "channels.yaml", ("SINK_PORT",), connections, messages)
+        ours = _against_broker(PASSTHROUGH, ("SINK_PORT",), connections, messages)
         show("broker", ours)
         if yardsticks:
             floor = _against_floor(yardsticks / "mllp_floor.py", connections, messages)
             show("floor", floor)
             ratios = ours.acked / floor.acked, ours.p99 / floor.p99, ours.delivered / floor.delivered
             print("  broker / floor: acknowledged {:.2f}, p99 {:.1f}, delivered {:.2f}".format(*ratios))
+
+
+def sizes(yardsticks: Path | None, share: float) -> None:
+    """The same channel with reports, and with reports that carry a document."""
+    title("HL7: larger messages (ORU of 3 KB; ORU of 1 MB with an embedded PDF)")
+    for make, connections, messages in ((report, 8, 5000), (document, 4, 200)):
+        ours = _against_broker(PASSTHROUGH, ("SINK_PORT",), connections, int(messages * share), make=make)
+        show("broker", ours)
+        if yardsticks:
+            floor = _against_floor(yardsticks / "mllp_floor.py", connections, int(messages * share), make=make)
+            show("floor", floor)
+            print(f"  broker / floor: acknowledged {ours.acked / floor.acked:.2f}, delivered {ours.delivered / floor.delivered:.2f}")
+
+
+def many(yardsticks: Path | None, share: float) -> None:
+    """256 busy connections beside 256 idle ones, against 32."""
+    title("HL7: many connections")
+    few = _against_broker(PASSTHROUGH, ("SINK_PORT",), 32, int(10000 * share))
+    show("broker", few)
+    crowd = _against_broker(PASSTHROUGH, ("SINK_PORT",), 256, int(10000 * share), idle=256)
+    show("broker", crowd)
+    print(f"  256 busy and 256 idle / 32: acknowledged {crowd.acked / few.acked:.2f}")
+
+
+def ways(yardsticks: Path | None, share: float) -> None:
+    """One connection and four to the same destination."""
+    title("Lanes: deliveries out of a full outbox over one connection and over four")
+    lanes.main(int(8000 * share))
+
+
+def journal(yardsticks: Path | None, share: float) -> None:
+    """The same load on an empty store and on full ones."""
+    title("The journal: the cost of a message by what the store holds already")
+    flat.main(*(int(size * share) for size in flat.SIZES))
 
 
 def orders(yardsticks: Path | None, share: float) -> None:
@@ -113,7 +154,7 @@ def show(who: str, figures: Figures) -> None:
     faults = f", missing {f.missing}, out of order {f.disorder}" if f.missing or f.disorder else ""
     print(
         f"  {who:<7} {f.connections:>3} connections: {f.acked:>7,.0f} acknowledged/s, p50 {f.p50:>6.2f} ms, p99 {f.p99:>7.2f} ms, "
-        f"{f.delivered:>6,.0f} delivered/s, {f.codes}{faults}",
+        f"{f.delivered:>6,.0f} delivered/s, {f.cpu:.0f} µs CPU a message, {f.resident:.0f} MB, {f.codes}{faults}",
         flush=True,
     )
 
@@ -133,43 +174,62 @@ def _environment(folder: Path, sinks: tuple[str, ...]) -> tuple[dict[str, str], 
     return {**{name: str(port) for name, port in ports.items()}, "BROKER_DATA": str(folder / "data"), "PYTHONPATH": str(TOP)}, ports
 
 
-def _against_broker(config: Path, sinks: tuple[str, ...], connections: int, messages: int) -> Figures:
+def _against_broker(config: Path, sinks: tuple[str, ...], connections: int, messages: int, *, idle: int = 0, make: Make = order) -> Figures:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         environment, ports = _environment(Path(folder), sinks)
         command = [*BROKER, "--config", str(config), "run"]
-        return asyncio.run(
-            _measure(
-                lambda: running(command, [ports["HL7_PORT"]], environment, Path(folder)),
-                ports["HL7_PORT"],
-                [ports[name] for name in sinks],
-                connections,
-                messages,
-            )
-        )
+        server = running(command, [ports["HL7_PORT"]], environment, Path(folder))
+        return asyncio.run(_measure(server, ports["HL7_PORT"], [ports[name] for name in sinks], connections, messages, idle, make))
 
 
-def _against_floor(program: Path, connections: int, messages: int) -> Figures:
+def _against_floor(program: Path, connections: int, messages: int, *, make: Make = order) -> Figures:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         port, sink = free_ports(2)
         command = [sys.executable, str(program), str(port), str(sink), str(Path(folder) / "floor.db")]
-        return asyncio.run(_measure(lambda: running(command, [port], {}, Path(folder)), port, [sink], connections, messages))
+        server = running(command, [port], {}, Path(folder))
+        return asyncio.run(_measure(server, port, [sink], connections, messages, 0, make))
 
 
-async def _measure(server: Callable[[], object], port: int, sinks: list[int], connections: int, messages: int) -> Figures:
+async def _measure(
+    server: AbstractContextManager[subprocess.Popen[bytes]],
+    port: int,
+    sinks: list[int],
+    connections: int,
+    messages: int,
+    idle: int,
+    make: Make,
+) -> Figures:
     """Load a server whose deliveries go to the sinks; the last sink's figures count."""
     found = [Sink() for _ in sinks]
     loop = asyncio.get_running_loop()
     listening = [await loop.create_server(sink.protocol, "127.0.0.1", at) for sink, at in zip(found, sinks, strict=True)]
     try:
-        with server():  # type: ignore[attr-defined]
+        with server as process:
             await load(port, found[-1], connections, 50)
-            return await load(port, found[-1], connections, messages)
+            silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(idle)]
+            began = cpu(process)
+            figures = await load(port, found[-1], connections, messages, make=make)
+            used = cpu(process) - began
+            for _, writer in silent:
+                writer.close()
+            return replace(figures, cpu=used / messages * 1e6, resident=resident(process))
     finally:
         for one in listening:
             one.close()
 
 
-SECTIONS = {"hl7": hl7, "orders": orders, "images": images, "parse": parse, "transform": transform, "start": start}
+SECTIONS = {
+    "hl7": hl7,
+    "sizes": sizes,
+    "many": many,
+    "lanes": ways,
+    "journal": journal,
+    "orders": orders,
+    "images": images,
+    "parse": parse,
+    "transform": transform,
+    "start": start,
+}
 
 if __name__ == "__main__":
     main()

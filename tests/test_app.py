@@ -2,100 +2,23 @@
 
 from __future__ import annotations
 
-import errno
-from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.internet.error import CannotListenError
-from twisted.internet.testing import MemoryReactorClock
-from twisted.python.failure import Failure
+from twisted.internet.defer import ensureDeferred
 from twisted.python.threadpool import ThreadPool
 
-from broker.app import Broker
-from broker.config.load import load
-from broker.connectors import registry
 from broker.errors import BrokerError, StoreError
-from broker.obs.log import Log
 from broker.store import outbox
 from broker.store.database import look
 from broker.store.spool import Spool
-from tests.engine.house import ROOT, now_in_memory
-
-
-class Reactor(MemoryReactorClock):
-    """A reactor in memory that knows which ports are taken, and what to do at its end."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.taken: set[int] = set()
-        self.ending: list[Any] = []
-
-    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
-        if port in self.taken:
-            raise CannotListenError(interface, port, OSError(errno.EADDRINUSE, "Address already in use"))
-        return super().listenTCP(port, factory, backlog, interface)
-
-    def callFromThread(self, call: Any, *args: Any) -> None:
-        self.callLater(0, call, *args)
-
-    def addSystemEventTrigger(self, phase: str, event: str, what: Any, *args: Any, **kwargs: Any) -> Any:
-        self.ending.append(what)
-        return super().addSystemEventTrigger(phase, event, what, *args, **kwargs)
+from tests.engine.house import now_in_memory
+from tests.memory import Reactor, made, start, stop, wait
 
 
 @pytest.fixture
 def reactor() -> Reactor:
     return Reactor()
-
-
-class NoThreads:
-    """Does the work of a pool of threads here and now."""
-
-    def start(self) -> None:
-        pass
-
-    def stop(self) -> None:
-        pass
-
-    def callInThreadWithCallback(self, done: Any, call: Any, *args: Any) -> None:
-        try:
-            found = call(*args)
-        except Exception:
-            done(False, Failure())
-        else:
-            done(True, found)
-
-
-def made(folder: Path, reactor: Reactor) -> Broker:
-    environment = {"BROKER_DATA": str(folder), "WEB_PORT": "8080"}
-    config = load(ROOT / "channels.yaml", environment, registry)
-    broker = Broker(config, reactor, Log(StringIO(), terminal=False), lambda: 1000.0, environment=environment)
-    broker._files = NoThreads()  # type: ignore[assignment]
-    return broker
-
-
-def wait(reactor: Reactor, waiting: Deferred[Any]) -> Any:
-    results: list[Any] = []
-    errors: list[Any] = []
-    waiting.addCallbacks(results.append, errors.append)
-    for _ in range(50):
-        reactor.advance(0)
-    if errors:
-        raise errors[0].value
-    return results[0]
-
-
-def start(broker: Broker, reactor: Reactor) -> Any:
-    return wait(reactor, ensureDeferred(broker.start()))
-
-
-def stop(broker: Broker, reactor: Reactor) -> None:
-    wait(reactor, ensureDeferred(broker.stop()))
-    for end in reactor.ending:
-        end()
 
 
 def test_the_threads_end_with_the_reactor_even_when_the_broker_could_not_stop(tmp_path: Path, reactor: Reactor) -> None:

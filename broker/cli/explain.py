@@ -110,7 +110,9 @@ def _channel(channel: Channel, config: Config) -> str:
 
 
 def _table(table: Table) -> str:
-    rows = [f"  {key}: " + ", ".join(f"{column} {text or 'empty'}" for column, text in list(row.items())[1:]) for key, row in table.rows.items()]
+    rows = [
+        f"  {key}: " + ", ".join(f"{column} {text or 'empty'}" for column, text in list(row.items())[1:]) for key, row in table.rows.items()
+    ]
     more = [f"  and {len(rows) - _SHOWN} more"] if len(rows) > _SHOWN else []
     return "\n".join([f"{table.name}: a code table of {len(rows)} rows, looked up by {table.columns[0]}", "", *rows[:_SHOWN], *more])
 

@@ -22,6 +22,7 @@ def status(config: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(seen, indent=2))
         return
+    click.echo(_configuration(seen["configuration"]))
     listeners = [
         (one["name"], one["address"], "" if one["bound"] else "not bound", _counts(one["acknowledged"])) for one in seen["listeners"]
     ]
@@ -37,6 +38,13 @@ def status(config: Path, as_json: bool) -> None:
     _waiting(parked, "nothing is parked", ("parked", "what", "id", "where", "kind", "accession", "reason"))
     unmatched = [(clock(one["at"]), one["kind"], one["accession"], one["key"], one["reason"]) for one in seen["unmatched"]]
     _waiting(unmatched, "everything has found its exam", ("unmatched", "what", "accession", "key", "reason"))
+
+
+def _configuration(one: dict[str, Any]) -> str:
+    """Return which configuration runs, and whether its files are still the same."""
+    origin = f" (version {one['of']} again)" if one["of"] else ""
+    runs = f"configuration {one['version']}{origin}, applied {clock(one['applied_at'])} by {one['by']}"
+    return runs + (f"; other on disk: {', '.join(one['differing'])} (see `broker plan`)" if one["differing"] else "")
 
 
 def _waiting(rows: Sequence[Sequence[object]], none: str, columns: tuple[str, ...]) -> None:

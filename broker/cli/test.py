@@ -139,7 +139,9 @@ def _show_coverage(gathered: Gathered, as_json: bool = False) -> None:
     click.echo(f"  {'together':<16}{total(shares):5.1f} %\nused of the tables: rows")
     for share in rows:
         unused = ", ".join(missed.what.split()[1] for missed in share.missed)
-        click.echo(f"  {share.name:<16}{share.percent:5.0f} %  {share.reached} of {share.total}" + (f"  unused: {unused}" if unused else ""))
+        click.echo(
+            f"  {share.name:<16}{share.percent:5.0f} %  {share.reached} of {share.total}" + (f"  unused: {unused}" if unused else "")
+        )
 
 
 # -- watching
@@ -147,26 +149,27 @@ def _show_coverage(gathered: Gathered, as_json: bool = False) -> None:
 
 def _watch(path: Path, what: Sequence[str], coverage: bool) -> None:
     """Run all, then again and again what a change concerns, until somebody interrupts."""
-    watched, changed = Watched(), None
+    watched = Watched()
     gathered: Gathered | None = None
     last: dict[tuple[str, str, str], Result] = {}
+    changed: set[Path] | None = None  # since it ran last; None: run all
     try:
         while True:
             try:
                 gathered = gather(path, what)
                 items = gathered.items if changed is None or coverage else affected(gathered, last, changed)
                 last |= {item.key: result for item, result in _run(items)}
+                changed = set()
                 if coverage:
                     _show_coverage(gathered)
             except ConfigError as error:
                 for problem in error.problems:
                     click.echo(str(problem))
-                changed = None  # whatever mends it may concern anything
             files = _files(path, gathered, last.values())
             watched.look(files)
             click.echo(f"waiting for a change of {len(files)} files; Ctrl-C ends it")
             found = watched.wait(files, pause)
-            changed = found if changed is not None or last else None
+            changed = None if changed is None else changed | found
             click.echo("\nchanged: " + ", ".join(sorted(os.path.relpath(file) for file in found)))
     except KeyboardInterrupt:
         click.echo()

@@ -94,7 +94,13 @@ def _settings(changes: Sequence[str]) -> dict[str, str]:
 
 
 def _cases(
-    trial: Trial, channel: Channel, files: Sequence[Path], after: Sequence[Path], case_name: str | None, changes: Mapping[str, str], sender: str
+    trial: Trial,
+    channel: Channel,
+    files: Sequence[Path],
+    after: Sequence[Path],
+    case_name: str | None,
+    changes: Mapping[str, str],
+    sender: str,
 ) -> list[tuple[str, Channel, Case]]:
     """Return what is to be tried: its name, the channel whose listener it comes by, and the message as a case."""
     if case_name is not None:
@@ -249,7 +255,9 @@ def _json_entry(entry: Entry) -> dict[str, Any]:
         "events": [event.name for event in entry.events],
         "sent": [sent.destination for sent in entry.sent],
         "ended": entry.ended,
-        "error": None if entry.error is None else {"at": entry.error.path, "says": entry.error.why, "meaning": CONDITIONS.get(entry.error.code)},
+        "error": None
+        if entry.error is None
+        else {"at": entry.error.path, "says": entry.error.why, "meaning": CONDITIONS.get(entry.error.code)},
     }
 
 

@@ -95,7 +95,11 @@ def option_text(option: Option) -> str:
 
 def scenario_text() -> str:
     """Return the sentences of a scenario in plain text."""
-    lines = ["scenario (a file in routes/tests/scenarios/)", "", "  scenario: its name; clock: when it begins; renamed: words of the samples."]
+    lines = [
+        "scenario (a file in routes/tests/scenarios/)",
+        "",
+        "  scenario: its name; clock: when it begins; renamed: words of the samples.",
+    ]
     return "\n".join([*lines, "  steps: a list of these sentences:", "", *(f"  {one.example}\n      {one.meaning}" for one in SENTENCES)])
 
 
@@ -143,7 +147,9 @@ def pages(registry: Registry) -> dict[str, str]:
         "steps.md": _page("Steps", "What a route may do, in the order it is written.", [_component(kind.spec) for kind in STEPS.values()]),
         "connectors.md": _page("Listeners and destinations", "The protocols the broker speaks.", [_component(spec) for spec in connectors]),
         "layouts.md": _page("Message layouts", "The messages that `build:` makes.", [_layout(one) for one in shipped_layouts().values()]),
-        "references.md": _page("References", "What may stand in braces; in a step also a path of the message, such as `{PID-5.1}`.", [_references()]),
+        "references.md": _page(
+            "References", "What may stand in braces; in a step also a path of the message, such as `{PID-5.1}`.", [_references()]
+        ),
         "scenarios.md": _page("Scenarios", "The sentences a scenario may have as its steps.", [_sentences()]),
         "fields.md": _page("Fields", "Where the `ris` step looks in a message, in this order; `fields:` overrides one.", list(_fields())),
     }

@@ -34,8 +34,8 @@ CONDITION = r"""A condition decides whether a route accepts a message, a step ru
   and, or, not, ( )                put conditions together; and binds closer than or
 
 A text with blanks or signs stands in quotes: 'MRI HEAD'. A path with [*] holds when any of its values does.
-Paths: PID-3.1, OBX[2]-5, PID-3[*].4 in HL7; PatientID or Sequence.Keyword in DICOM, and kind, sender, uid; event, exam.status,
-order.id and every other reference in a route from: ris.
+Paths: PID-3.1, OBX[2]-5, PID-3[*].4, ORC[2]>OBR-4 in HL7; PatientID or Sequence.Keyword in DICOM, and kind, sender, uid; in a route
+from: ris, event, exam.status, order.id and every other reference.
 
 Example:
 
@@ -90,7 +90,9 @@ def _table(word: str, version: str) -> str:
         return ""
     number = match[1]
     if number == "0357":
-        return "\n".join(["HL7 table 0357: message error condition codes", "", *(f"  {code:<4}{text}" for code, text in CONDITIONS.items())])
+        return "\n".join(
+            ["HL7 table 0357: message error condition codes", "", *(f"  {code:<4}{text}" for code, text in CONDITIONS.items())]
+        )
     codes = standard.values(number, version)
     if not codes:
         return ""
@@ -141,7 +143,9 @@ def _uses(path: str) -> list[str]:
     found = []
     for kinds in (HL7_FIELDS, DICOM_FIELDS):
         for kind, fields in kinds.items():
-            found += [f"{kind}: {name.replace('_', ' ')}" for name, paths in fields.items() if path in [p.replace("[*]", "") for p in paths]]
+            found += [
+                f"{kind}: {name.replace('_', ' ')}" for name, paths in fields.items() if path in [p.replace("[*]", "") for p in paths]
+            ]
     return found
 
 
@@ -154,7 +158,11 @@ def _attribute(word: str, version: str) -> str:
     if found is None:
         return ""
     tag = tag_for_keyword(found.keyword) or 0
-    lines = [f"{keyword}: {found.name} ({tag >> 16:04X},{tag & 0xFFFF:04X})", "", f"  VR {found.vr}, {found.vm} value{'s' * (found.vm != '1')}"]
+    lines = [
+        f"{keyword}: {found.name} ({tag >> 16:04X},{tag & 0xFFFF:04X})",
+        "",
+        f"  VR {found.vr}, {found.vm} value{'s' * (found.vm != '1')}",
+    ]
     return "\n".join([*lines, *(f"  the ris step reads it as {use}" for use in _uses(keyword))])
 
 
@@ -176,7 +184,7 @@ def _state(word: str, version: str) -> str:
     """Return what may follow a state, or all states of a record."""
     record, _, states = word.partition(" ")
     if states in ("state", "states") and record in TABLES:
-        shown = {state: None for state in TABLES[record].values()}
+        shown = dict.fromkeys(TABLES[record].values())
         return "\n".join([f"The states of {_a(record)}, and what may happen in each", "", *(_follows(record, state) for state in shown)])
     found = [_follows(record, word, f"{word} ({_a(record)})") for record, table in TABLES.items() if word in table.values()]
     return "\n".join(found)
@@ -189,4 +197,3 @@ def _follows(record: str, state: str, shown: str = "") -> str:
 
 def _a(word: str) -> str:
     return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
-

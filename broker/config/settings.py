@@ -12,8 +12,14 @@ from broker.dicom.standard import fault
 from broker.pipeline.shape import Mistakes, check
 from broker.spec import Option
 
-_EMPTY: Mapping[str, Any] = {"text": "", "path": "", "integer": 0, "mapping": {}, "texts": ()}
-_PYTHON: Mapping[str, type | tuple[type, ...]] = {"text": str, "path": str, "integer": int, "mapping": dict, "texts": (str, list, tuple)}
+_PYTHON: Mapping[str, type | tuple[type, ...]] = {  # type of an option -> what YAML gives for it
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+    "mapping": dict,
+    "texts": (str, list, tuple),
+}
+_EMPTY: Mapping[str, Any] = {"integer": 0, "number": 0, "boolean": False, "mapping": {}, "texts": ()}
 
 
 def read_top(session: Session, value: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,9 +40,10 @@ def filled(options: tuple[Option, ...], value: Mapping[str, Any]) -> dict[str, A
     """Return the value of every option; one that is missing or of the wrong type becomes its default, or empty."""
     found = {}
     for option in options:
-        default = option.default if isinstance(option.default, _PYTHON[option.type]) else _EMPTY[option.type]
+        kind = _PYTHON.get(option.type, str)
+        default = option.default if isinstance(option.default, kind) else _EMPTY.get(option.type, "")
         given = value.get(option.name, default)
-        found[option.name] = given if isinstance(given, _PYTHON[option.type]) else default
+        found[option.name] = given if isinstance(given, kind) else default
     return found
 
 

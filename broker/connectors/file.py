@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -78,5 +79,9 @@ def check_settings(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield what a schema cannot say: the key that is wrong, and why."""
     if "/" in settings.get("pattern", ""):
         yield "pattern", "a pattern names files in the folder, and has no slash"
+    kept = [key for key in ("archive", "failed", "answers") if settings.get(key) not in (None, "none")]
+    for key in kept if "every" in settings else ():
+        if os.path.normpath(os.path.join(settings["folder"], settings[key])) == os.path.normpath(settings["folder"]):
+            yield key, "files that are kept in the folder itself would be read again; name another one"
     if "name" in settings and (wrong := check_name(settings["name"])):
         yield "name", wrong

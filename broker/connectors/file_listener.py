@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, succeed
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
@@ -19,6 +19,7 @@ from broker.obs.log import Log
 from broker.obs.metrics import Metrics
 
 FILES = 10_000  # of one look at the folder
+GRACE = 5.0  # seconds in which a file that is being taken in may end
 MOST_TOLD = 1000  # refused messages that a *.why names
 
 Defer = Callable[..., Deferred[Any]]  # calls a function with its arguments on another thread
@@ -59,11 +60,15 @@ class FileListener:
         return self._defer(self._prepare).addCallback(self._begin)
 
     def stop(self) -> Deferred[None]:
-        """Read no further file; fires when the one that is being taken in is moved away."""
+        """Read no further file; fires when the one that is being taken in is moved away, or after a grace is left for the next start."""
         self._stopping = True
         if self._loop.running:
             self._loop.stop()
-        return self._looking
+        looking = self._looking
+        if not looking.called:
+            cut = self._reactor.callLater(GRACE, looking.cancel)
+            looking.addCallback(lambda _: cut.cancel() if cut.active() else None)
+        return looking
 
     def _prepare(self) -> None:
         """Make the folders; on a thread."""
@@ -74,7 +79,7 @@ class FileListener:
                 raise OSError(f"{folder}: on another file system than {self._folder}, where files cannot be moved to at once")
 
     def _begin(self, _: None) -> str:
-        self._loop.start(self._settings["every"])
+        self._loop.start(self._settings["every"], now=False)  # a listener of a new configuration begins before it may hand over
         return f"file {self._folder}"
 
     def _look(self) -> Deferred[None]:
@@ -144,6 +149,8 @@ class FileListener:
 
     def _trouble(self, failure: Failure) -> None:
         """The folder cannot be worked with now: what is in it stays, and is looked at again."""
+        if failure.check(CancelledError):
+            return
         error = failure.value
         why = (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
         if not failure.check(OSError, StoreError):

@@ -11,6 +11,7 @@ from service_identity.exceptions import VerificationError
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.python.failure import Failure
 
+MOST_SECONDS = 32767  # that Linux takes between two probes
 PROBES = 4  # of the system's keepalive, before a silent peer is given up
 _LEFT = "unexpected eof while reading"  # the peer has left without the farewell of TLS, as most do
 GRACE = 5.0  # seconds in which a closing connection may send what is left
@@ -26,15 +27,18 @@ def tune(transport: Any, gone_after: float) -> None:
     handle = transport.getHandle()
     if isinstance(handle, SSL.Connection):
         handle = transport.transport.getHandle()
-    interval = max(1, round(gone_after / (2 * PROBES)))
     for name, value in (
-        ("TCP_KEEPIDLE", max(1, round(gone_after / 2))),
-        ("TCP_KEEPINTVL", interval),
+        ("TCP_KEEPIDLE", _bounded(gone_after / 2)),
+        ("TCP_KEEPINTVL", _bounded(gone_after / (2 * PROBES))),
         ("TCP_KEEPCNT", PROBES),
         ("TCP_USER_TIMEOUT", round(gone_after * 1000)),
     ):
         if hasattr(socket, name):
             handle.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _bounded(seconds: float) -> int:
+    return min(max(1, round(seconds)), MOST_SECONDS)
 
 
 def endpoint(reactor: Any, host: str, port: int, timeout: float) -> Any:

@@ -1,4 +1,4 @@
-"""Where something stands in a dataset: keywords, tags such as `(0010,0020)`, private ones such as `(0029,"CREATOR",10)`, items by number."""
+"""Where something stands in a dataset: keywords, tags as `(0010,0020)`, private ones as `(0029,"CREATOR",10)`, items by their number."""
 
 from __future__ import annotations
 

@@ -46,8 +46,9 @@ class Batches:
             del self._open[key]
         return result
 
-    def _receive_batch(self, listener: str, peer: str, raw: bytes, later: Later) -> Deferred[bytes]:
-        taking = take(raw, lambda message: self._single.receive_hl7(listener, peer, message, later))
+    def _receive_batch(self, listener: str, peer: str, raw: bytes, _: Later) -> Deferred[bytes]:
+        """Take in each message; one answer to each has its place in the batch's answer, and no other could follow it there."""
+        taking = take(raw, lambda message: self._single.receive_hl7(listener, peer, message))
         return taking.addCallback(self._answer, listener, peer)
 
     def _answer(self, taken: Taken, listener: str, peer: str) -> bytes:

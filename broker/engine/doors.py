@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
+from zope.interface import directlyProvides, providedBy
 
 Place = tuple[str, int]  # interface and port
 
@@ -48,6 +49,7 @@ class Doors:
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
+        directlyProvides(self, providedBy(reactor))
         self._bound: dict[Place, Any] = {}
         self._entrances: dict[Place, _Entrance] = {}
         self._unnamed = 0  # sockets whose port the system chose, counted down, so that none is taken for another

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from broker.store.database import Transaction
 from broker.store.records import RecordStore
 
 Answer = Callable[[int, Verdict], bytes]
+Arriving = tuple[Received, AnySubject, Answer]  # one thing as it arrives, as the routes see it, and what makes its answer
 _SUBJECT = 1  # the message that a RIS event is said to come from
 
 
@@ -64,24 +65,34 @@ class Rehearsal:
         stage = self._stage
         event = stage.wait(stage.db.run("case.state", _write, case.state, case.given.event)) if case.state else None
         for number, given in enumerate(case.before):
-            self._take(given, self._listener(given, listener), folder, {}, number)
+            self._take(self._arrive(given, self._sources(given, listener), folder, {}, number))
         stage.sent.clear()
-        self._begin()
         if event is not None and case.given.kind == "event":
+            self._begin()
             return self._tell(event)
-        given = case.given
-        accepted = self._take(given, self._listener(given, listener), folder, case.changes, len(case.before))
-        return self._happened(accepted)
+        sources = self._sources(case.given, listener)
+        own = [listener] if listener in sources else sources  # a listener under test may be expected to refuse it
+        arriving = self._arrive(case.given, own, folder, case.changes, len(case.before))
+        self._begin()
+        return self._happened(self._take(arriving))
 
-    def _listener(self, given: Given, usual: str) -> str:
-        """Return the listener that a message of this kind comes by: the one under test when it fits, else the first that does."""
+    def _sources(self, given: Given, usual: str) -> list[str]:
+        """Return the listeners that a message of this kind may come by, the one under test first."""
         protocol = "hl7" if given.kind == "hl7" else "dicom"
-        sources = [channel.source for channel in self._config.channels if channel.protocol == protocol]
-        return usual if usual in sources else sources[0] if sources else usual
+        sources = dict.fromkeys(channel.source for channel in self._config.channels if channel.protocol == protocol)
+        return sorted(sources, key=lambda source: source != usual) or [usual]
 
-    def _take(self, given: Given, listener: str, folder: Path, changes: Mapping[str, str], number: int) -> Accepted:
-        manner = self._stage.manners.get(listener, Manner())
-        received, subject, answer = read_given(given, listener, folder, changes, number, manner)
+    def _arrive(self, given: Given, listeners: Sequence[str], folder: Path, changes: Mapping[str, str], number: int) -> Arriving:
+        """Return the message as it comes by the first of these listeners that has a channel for it, else by the first of all."""
+        read = (read_given(given, listener, folder, changes, number, self._stage.manners.get(listener, Manner())) for listener in listeners)
+        first = next(read)
+        return next((one for one in (first, *read) if self._is_wanted(one[0].listener, one[1])), first)
+
+    def _is_wanted(self, listener: str, subject: AnySubject) -> bool:
+        return any(channel.source == listener and channel.route.accepts(subject) for channel in self._config.channels)
+
+    def _take(self, arriving: Arriving) -> Accepted:
+        received, subject, answer = arriving
         return self._stage.wait(self._stage.intake.take(received, lambda: subject, answer, repeats=lambda prior, again: None))
 
     def _tell(self, event: Event) -> Happened:
@@ -132,10 +143,8 @@ def tell(stage: Stage, event: Event) -> Routed | MessageError:
     return stage.wait(stage.db.run("case.event", run))
 
 
-def read_given(
-    given: Given, listener: str, folder: Path, changes: Mapping[str, str], number: int, manner: Manner
-) -> tuple[Received, AnySubject, Answer]:
-    """Return what arrives, as the routes see it, and what makes its answer; raises OSError, MessageError."""
+def read_given(given: Given, listener: str, folder: Path, changes: Mapping[str, str], number: int, manner: Manner) -> Arriving:
+    """Return what arrives by a listener; raises OSError, MessageError."""
     if given.kind == "hl7":
         message = Message.parse(normal_ends(given.raw or (folder / given.file).read_bytes()), manner.default, manner.fallback)
         for path, text in changes.items():

@@ -28,24 +28,21 @@ class Rules:
     keywords: tuple[str, ...]  # of an object's header, that are read
 
 
-def rules_of(config: Config, new_uid: Callable[[], str] | None = None) -> Rules:
+def rules_of(config: Config, new_uid: Callable[[], str] | None = None, *, load: bool = True) -> Rules:
     """Return the rules of a configuration; `new_uid` takes the place of UIDs under the site's root.
 
-    Raises ConfigError when a module of the site cannot be loaded.
+    The site's own modules are loaded now, or with `load=False` when they are first needed. Raises ConfigError when one cannot be.
     """
     calls = Calls()
-    calls.load(function for channel in config.channels for function in channel.route.functions)
+    if load:
+        calls.load(function for channel in config.channels for function in channel.route.functions)
     root = f"{config.site.uid_root}." if config.site.uid_root else None
     uid = new_uid or (lambda: str(generate_uid(prefix=root)))
     return Rules(
         router=Router(config.channels),
         site=Site(config.site.authority, uid, config.site.accession, config.stations, SlotRules(), calls),
         unmatched={listener.name: listener.unmatched for listener in config.listeners},
-        manners={
-            one.name: manner_of(one.settings)
-            for one in config.listeners
-            if {"charset", "fallback"} <= one.settings.keys()
-        },
+        manners={one.name: manner_of(one.settings) for one in config.listeners if {"charset", "fallback"} <= one.settings.keys()},
         keywords=_keywords(config),
     )
 

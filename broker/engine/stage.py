@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from io import StringIO
 from itertools import count
@@ -17,22 +17,18 @@ from twisted.python.failure import Failure
 
 from broker.config.models import Config
 from broker.connectors.base import Destination
-from broker.dicom.scan import ROUTING
 from broker.engine.again import Again
 from broker.engine.clock import SiteClock
 from broker.engine.couriers import Couriers
 from broker.engine.delivery import SETTLE_SECONDS, Courier, RetryPolicy
 from broker.engine.dicomintake import Dicom
-from broker.engine.hl7intake import Hl7, Manner, manner_of
+from broker.engine.hl7intake import Hl7
 from broker.engine.intake import Intake
 from broker.engine.outcomes import Outcomes
-from broker.engine.passage import Site
-from broker.engine.router import Router
+from broker.engine.rules import rules_of
 from broker.model import Delivery
 from broker.obs.log import Log
 from broker.obs.metrics import Metrics
-from broker.pipeline.header import PSEUDO
-from broker.ris.context import SlotRules
 from broker.store.database import Database, open_database
 from broker.store.spool import Spool
 
@@ -60,26 +56,18 @@ class Stage:
             ":memory:", metrics=self.metrics, call_later=self.clock.callLater, call_from_thread=lambda call, *args: call(*args)
         )
         made = count(1)
-        self.site = Site(
-            config.site.authority,
-            lambda: str(generate_uid(entropy_srcs=["stage", str(next(made))])),
-            config.site.accession,
-            config.stations,
-            SlotRules(),
-        )
+        rules = rules_of(config, lambda: str(generate_uid(entropy_srcs=["stage", str(next(made))])), load=False)
+        self.site, self.router, self.manners = rules.site, rules.router, rules.manners
         self.time = SiteClock(self.clock.seconds, config.site.timezone)
-        self.router = Router(config.channels)
-        unmatched = {listener.name: listener.unmatched for listener in config.listeners}
         self.intake = Intake(
-            self.db, self.router, self.site, self.time, self.metrics, self.log, lambda deliveries: self.deliver(deliveries), unmatched
+            self.db, self.router, self.site, self.time, self.metrics, self.log, lambda deliveries: self.deliver(deliveries), rules.unmatched
         )
-        self.manners: Mapping[str, Manner] = {one.name: manner_of(one.settings) for one in config.listeners if one.kind in ("mllp", "file")}
         self.outcomes = Outcomes(self.db, self.clock)
         self.hl7 = Hl7(self.intake, self.time, self.metrics, self.manners, self.outcomes, self.log)
         self.spool: Spool | None = None
         if folder is not None:
             self.spool = Spool(folder / "spool", maybeDeferred, self.clock.seconds)
-            self.dicom = Dicom(self.intake, self.db, self.time, self.spool, self.metrics, keywords(config))
+            self.dicom = Dicom(self.intake, self.db, self.time, self.spool, self.metrics, rules.keywords)
             self.again = Again(self.db, self.hl7, self.dicom, self.log)
             self.intake.on_resolved = lambda exam_id: self.again.release(exam_id)
 
@@ -120,7 +108,8 @@ class Stage:
         return over()
 
     def close(self) -> None:
-        """Let the store go."""
+        """Let everything go."""
+        self.site.calls.close()
         self.wait(self.db.close())
 
 
@@ -133,9 +122,3 @@ def staged(config: Config, now: float = NOW) -> Iterator[Stage]:
             yield stage
         finally:
             stage.close()
-
-
-def keywords(config: Config) -> tuple[str, ...]:
-    """Return the attributes of an object's header that some route reads, and those everybody wants."""
-    read = {path for channel in config.channels if channel.protocol == "dicom" for path in channel.route.paths}
-    return tuple(dict.fromkeys((*ROUTING, *sorted(read - set(PSEUDO)))))

@@ -213,7 +213,9 @@ def _tables(version: str) -> Mapping[str, Any]:
 def _module(version: str, name: str) -> Any:
     if version not in VERSIONS:
         raise LookupError(f"there is no HL7 version {version}; known: {', '.join(VERSIONS)}")
+    import hl7apy  # type: ignore[import-untyped]  # here, so that a broker that runs does not load it
+
     try:
-        return import_module(f"hl7apy.v{version.replace('.', '_')}.{name}")
+        return import_module(f"{hl7apy.__name__}.v{version.replace('.', '_')}.{name}")
     except ModuleNotFoundError:  # the oldest versions have no tables
         return None

@@ -180,8 +180,7 @@ class View:
         if not self._names:
             separator = self._delimiters.field.encode()
             self._names = names = [
-                line[0][:4].encode("latin-1", "replace") if isinstance(line, list) else bytes(line[:4]).rstrip(separator)
-                for line in self._lines
+                line[:4].rstrip(separator) if isinstance(line, bytes) else _name(line).rstrip(separator) for line in self._lines
             ]
             self._firsts = firsts(names)
         return self._names
@@ -282,6 +281,10 @@ class View:
         if d.foreign and not place.subcomponent:
             text, d = d.to_standard(text), STANDARD
         return d.unescaped(text, self._coder.decode)
+
+
+def _name(line: Line) -> bytes:
+    return line[0][:4].encode("latin-1", "replace") if isinstance(line, list) else bytes(line[:4])
 
 
 def firsts(names: list[bytes]) -> Mapping[bytes, int]:

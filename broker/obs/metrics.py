@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -14,14 +15,12 @@ class Metrics:
     """The broker's metrics on a registry of their own."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
+        self._of_messages(self.registry)
+        self._of_the_node(self.registry)
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"broker_{name}", text, labels, registry=registry)
-
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"broker_{name}", text, labels, registry=registry)
-
+    def _of_messages(self, registry: CollectorRegistry) -> None:
+        counter, gauge = partial(_counter, registry), partial(_gauge, registry)
         # intake
         self.received = counter("messages_received", "Messages, objects and requests received", "listener", "kind")
         self.acknowledged = counter("messages_acknowledged", "Answers given, by code (AA, AE, AR or DICOM status)", "listener", "code")
@@ -63,6 +62,9 @@ class Metrics:
         self.associations_rejected = counter("associations_rejected", "Associations rejected, by reason", "listener", "reason")
         self.objects = counter("objects_received", "DICOM objects stored", "listener")
         self.object_bytes = counter("object_bytes_received", "Bytes of DICOM objects stored", "listener")
+
+    def _of_the_node(self, registry: CollectorRegistry) -> None:
+        counter, gauge = partial(_counter, registry), partial(_gauge, registry)
         # store
         self.store_up = gauge("store_up", "1 while the store answers")
         self.commits = counter("store_commits", "Transactions committed")
@@ -86,3 +88,11 @@ class Metrics:
         """Show the free and whole bytes of the folder's volume at each scrape, as folder="data"."""
         self.disk_free.labels("data").set_function(lambda: shutil.disk_usage(folder).free)
         self.disk_size.labels("data").set_function(lambda: shutil.disk_usage(folder).total)
+
+
+def _counter(registry: CollectorRegistry, name: str, text: str, *labels: str) -> Counter:
+    return Counter(f"broker_{name}", text, labels, registry=registry)
+
+
+def _gauge(registry: CollectorRegistry, name: str, text: str, *labels: str) -> Gauge:
+    return Gauge(f"broker_{name}", text, labels, registry=registry)

@@ -218,6 +218,8 @@ def failures(case: Case, happened: Happened) -> list[str]:
             found += differs(f"{root}.{name}", wanted, value if isinstance(value, str) else "~".join(value))
     if "sent" in expect and expect["sent"] is not None:
         found += sent_differs(expect["sent"], happened.sent)
+    if found and happened.error_says and not found[0].startswith("answer"):
+        found.append(f"it went wrong{_because(happened)}")
     return found
 
 

@@ -14,6 +14,8 @@ from broker.errors import MessageError
 from broker.pipeline.shape import did_you_mean
 
 PSEUDO = {"kind": "C-STORE, N-CREATE or N-SET", "sender": "the calling AE title", "uid": "the SOP Instance UID of the request"}
+IDENTITY = frozenset(("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"))
+_PIXELS = 0x7FE00000
 
 
 @lru_cache(maxsize=2048)
@@ -36,6 +38,10 @@ def check_written(path: str, *, removal: bool = False) -> str:
         return f"{error}; {near if near.startswith('did') else 'write it like PatientID or StudyInstanceUID'}"
     except ValueError as error:
         return str(error)
+    if not last.creator and (last.tag < 0x00080000 or last.tag >= _PIXELS):
+        return f"{path} is no part of the header, it cannot be changed"
+    if removal and path in IDENTITY:
+        return f"an object without {path} is none"
     if last.number and not removal:
         return f"{path} names an item; name an attribute in it"
     return ""

@@ -104,12 +104,14 @@ SENTENCES: tuple[Sentence, ...] = (
         _PERFORMS,
     ),
     Sentence(
-        "stores again", rf"^{_AE} stores the same images again$", "C-STORE of the last images.", "CT1 stores the same images again: ok", _STATUS
+        "stores again",
+        rf"^{_AE} stores the same images again$",
+        "C-STORE of the last images.",
+        "CT1 stores the same images again: ok",
+        _STATUS,
     ),
     Sentence("starts", rf"^{_AE} starts$", "MPPS N-CREATE, in progress, for the chosen entry.", "CT1 starts: ok", _PERFORMS),
-    Sentence(
-        "ends", rf"^{_AE} (?P<how>completes|discontinues)$", "MPPS N-SET of what it has started.", "CT1 completes: ok", _STATUS
-    ),
+    Sentence("ends", rf"^{_AE} (?P<how>completes|discontinues)$", "MPPS N-SET of what it has started.", "CT1 completes: ok", _STATUS),
     Sentence(
         "gets",
         rf"^{_DESTINATION} gets$",

@@ -22,6 +22,7 @@ _NAMES = {
     "integer": "an integer",
     "number": "a number",
     "boolean": "true or false",
+    "null": "nothing",
 }
 _PATTERNS = {"ms|s|m": "such as 30s, 5m or 24h", "KB|MB": "such as 512 KB or 16 MB"}
 

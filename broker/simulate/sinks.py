@@ -1,4 +1,4 @@
-"""Destinations in process: they keep what is delivered, answer as they are told, and can be out of reach (`connectors.base.Destination`)."""
+"""Destinations in process (`connectors.base.Destination`): they keep what comes, answer as they are told, and can be out of reach."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from broker.dicom.coerce import coerce
 from broker.dicom.dataset import read_header
+from broker.dicom.dimse import is_refusal_for_now
 from broker.dicom.storerequest import decode_request
 from broker.engine.stage import Stage
 from broker.errors import Refused, Retry
@@ -39,7 +40,8 @@ class Sink:
         else:
             self.received.append(delivery.payload)
         if self.answer not in ACCEPTED and self.answer != _STORED:
-            return fail(Refused(self.answer))
+            for_now = self.answer.startswith("0x") and is_refusal_for_now(int(self.answer, 16))
+            return fail(Retry(self.answer) if for_now else Refused(self.answer))
         answered: Deferred[str] = Deferred()
         self._stage.clock.callLater(0, answered.callback, self.answer)
         return answered

@@ -110,8 +110,8 @@ def _deliveries(tx: Transaction, where: str, params: tuple[object, ...]) -> list
 
 
 def answer_code(answer: bytes) -> str:
-    """Return the code of an answer: MSA-1 of an acknowledgement, or the DIMSE status that stands for itself."""
-    begin = answer.find(b"MSA")
-    if begin < 0:
+    """Return the code of an answer: MSA-1 of the last acknowledgement, or the DIMSE status that stands for itself."""
+    begin = answer.rfind(b"\rMSA") + 1
+    if not begin:
         return answer[:16].decode("ascii", "replace")
     return answer[begin + 4 : begin + 6].decode("ascii", "replace")

@@ -138,7 +138,7 @@ class Database:
         try:
             tx = engine.begin(write)
             for units in _calls(batch):
-                if write and len(batch) > 1:  # where nothing is written before it, a unit that fails undoes everything
+                if write and results:  # where nothing was done before it, a call that fails undoes everything
                     engine.mark()
                 results += self._attempt(tx, units)
             began = time.perf_counter()

@@ -71,7 +71,7 @@ class Engine(Protocol):
         """Make this the place where `undo` returns to."""
 
     def undo(self) -> None:
-        """Return to the last mark; without one, the whole transaction is undone and `commit` has nothing to do."""
+        """Return to the last mark; without one, to the beginning of the transaction."""
 
     def check(self) -> None:
         """Raise StoreError when a statement failed and the unit went on as if it had not."""

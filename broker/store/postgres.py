@@ -151,6 +151,7 @@ class PostgresEngine:
         self._tx: PostgresTransaction | None = None
         self._reserved: dict[str, deque[int]] = {}
         self._marked = False
+        self._begun = ""
         self._jobs: SimpleQueue[tuple[Callable[[], Any], Callable[[Any], None]] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -166,9 +167,10 @@ class PostgresEngine:
         tx = self._connected()
         self._marked = False
         if self._read_only:
-            self._statement("begin read only")
+            self._begun = "begin read only"
         else:
-            self._statement(f"begin; select pg_advisory_xact_lock({WRITERS})" if write else "begin")
+            self._begun = f"begin; select pg_advisory_xact_lock({WRITERS})" if write else "begin"
+        self._statement(self._begun)
         return tx
 
     def mark(self) -> None:
@@ -178,7 +180,7 @@ class PostgresEngine:
 
     def undo(self) -> None:
         """Return to the last mark, or to the beginning."""
-        self._statement("rollback to unit" if self._marked else "rollback; begin")
+        self._statement("rollback to unit" if self._marked else f"rollback; {self._begun}")
 
     def check(self) -> None:
         """Raise when a statement failed and the unit went on: PostgreSQL would turn the commit into a rollback."""

@@ -11,6 +11,7 @@ from twisted.web.template import Tag, flattenString, tags
 from broker.model import Entry
 from broker.obs.status import (
     ChannelStatus,
+    ConfigurationStatus,
     DestinationStatus,
     ExamItem,
     ListenerStatus,
@@ -102,6 +103,7 @@ def _overview(seen: Overview) -> list[Tag]:
     up = f"version {seen.version}, up {_age(seen.now - seen.started_at)}, {_clock(seen.now)}"
     return [
         tags.p(up, class_="dim"),
+        _configuration(seen.configuration),
         _form(""),
         tags.h2("exams"),
         _states(seen.exams),
@@ -118,6 +120,13 @@ def _overview(seen: Overview) -> list[Tag]:
         tags.h2("lately"),
         _table(_recent(seen.recent)),
     ]
+
+
+def _configuration(one: ConfigurationStatus) -> Tag:
+    runs = f"configuration {one.version}, applied {_clock(one.applied_at)} by {one.by}"
+    if not one.differing:
+        return tags.p(runs, class_="dim")
+    return tags.p(f"{runs}; other on disk: {', '.join(one.differing)}", class_="bad")
 
 
 def _states(exams: Mapping[str, int]) -> Tag:

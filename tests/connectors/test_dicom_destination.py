@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from broker.dicom.association import Association
 from broker.dicom.happenings import Data, Happening, Message, ReleaseRequested, Requested
 from broker.dicom.negotiation import CALLED_NOT_RECOGNISED, Offer, Request
 from broker.dicom.pdus import Limits
+from broker.dicom.storerequest import encode_request
 from broker.errors import Refused, Retry
-from broker.model import Spooled
+from broker.model import Spooled, StoreRequest
 from broker.obs.metrics import Metrics
 from broker.store.spool import Spool
 from tests.connectors.dicom_shell import delivery, destination_settings, keep, quiet, spool
@@ -148,6 +150,19 @@ def test_a_changed_object_has_a_new_header_and_its_old_pixels(site: Site, tmp_pa
     assert (got.PatientID, got.SOPInstanceUID, got.PixelData) == ("9", "1.2.3.4", ds.PixelData)
     assert got.OriginalAttributesSequence[0].ModifiedAttributesSequence[0].PatientID == "4711"
     assert results == ["0x0000"]
+
+
+def test_what_is_removed_is_gone_and_what_is_emptied_is_empty(site: Site, tmp_path: Path) -> None:
+    ds = ct(64)
+    request = StoreRequest(site.keep(ds), {"PatientName": "", "AccessionNumber": ""}, removals=("PatientName",))
+    site.destination.send(replace(delivery(request.spooled), payload=encode_request(request)))
+    archive = site.archive().accept()
+    archive.answer()
+    (tmp_path / "got").write_bytes(part10(ds)[: -len(dataset_bytes(ds))] + archive.data)
+    got = dcmread(tmp_path / "got")
+    assert "PatientName" not in got
+    assert got.AccessionNumber == ""
+    assert got.PixelData == ds.PixelData
 
 
 @pytest.mark.parametrize("max_pdu", [128, 4096, 1 << 17, 0])

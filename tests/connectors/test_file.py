@@ -84,6 +84,8 @@ def started(listener: FileListener) -> str:
     [shown] = found
     if isinstance(shown, Failure):
         shown.raiseException()
+    clock: Clock = listener._reactor
+    clock.advance(listener._settings["every"])
     return str(shown)
 
 
@@ -158,6 +160,21 @@ def test_a_file_leaves_only_when_its_messages_are_durable(bench: Bench) -> None:
     waiting[1].callback(b"MSH|^~\\&|B||||2026||ACK|1|P|2.5.1\rMSA|AA|2\r")
     assert stopped.called
     assert bench.names("archive") == ["a.hl7"]
+
+
+def test_what_cannot_end_is_left_for_the_next_start(bench: Bench) -> None:
+    bench.answers = lambda id: Deferred()
+    bench.put("a.hl7", MSG.format(1) + MSG.format(2))
+    listener = bench.listener()
+    started(listener)
+    stopped = listener.stop()
+    bench.clock.advance(4.9)
+    assert not stopped.called
+    bench.clock.advance(0.2)
+    assert stopped.called
+    assert bench.names() == ["a.hl7"]
+    assert bench.clock.getDelayedCalls() == []
+    assert bench.faults("folder") == 0
 
 
 def test_a_store_that_fails_leaves_the_file_where_it_is(bench: Bench) -> None:
@@ -417,6 +434,12 @@ def test_a_template_of_names_is_checked(template: str, wrong: str) -> None:
     said = check_name(template)
     assert wrong in said
     assert bool(said) == bool(wrong)
+
+
+@pytest.mark.parametrize(("key", "folder"), [("archive", "."), ("failed", "/srv/in/"), ("answers", "../in")])
+def test_files_are_never_kept_where_they_are_read(key: str, folder: str) -> None:
+    settings = LISTENER.read({"folder": "/srv/in", key: folder})
+    assert [key for key, _ in check_settings(settings)] == [key]
 
 
 def test_a_pattern_is_a_name() -> None:

@@ -157,6 +157,8 @@ def test_a_peer_that_is_gone_without_a_word_is_noticed(bench: Bench) -> None:
     sending = Sending(bench, bench.destination(keepalive="1s"))
     _, wire = sending.connected()
     assert set(wire.options.values()) == {1, PROBES, 1000}
+    _, wire = connect(bench.listener(Intake(), keepalive="7d"))
+    assert wire.options[socket.TCP_KEEPIDLE] == 32767
 
 
 # -- a further answer, later

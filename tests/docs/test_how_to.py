@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from broker.cli import main
-from tests.docs.pages import TOP, Block, blocks
+from tests.docs.pages import TOP, Block, blocks, missing
 
 PAGES = sorted((TOP / "docs/how-to").glob("*.md"))
 
@@ -54,10 +54,25 @@ def test_the_pages_that_add_something_are_found() -> None:
         "connections",
         "files-and-batches",
         "tls",
+        "change-images",
+        "convert-versions",
         "write-a-route",
         "write-a-step",
+        "test-a-route",
     }
     assert found == pages
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.stem == "test-a-route"], ids=lambda page: page.stem)
+def test_what_try_and_explain_are_said_to_print_is_what_they_print(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(TOP)
+    shown = [one for block in blocks(page) if block.language == "console" for one in block.commands]
+    shown = [(command, lines) for command, lines in shown if command.split()[1] in ("try", "explain")]
+    assert len(shown) == 4
+    for command, lines in shown:
+        done = CliRunner().invoke(main, shlex.split(command)[1:])
+        assert done.exit_code == 0, done.output
+        assert missing(lines, done.output) == "", command
 
 
 def test_the_test_beside_the_function_of_a_site_passes(tmp_path: Path) -> None:

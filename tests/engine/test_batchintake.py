@@ -155,3 +155,13 @@ def test_what_is_no_batch_goes_straight_through(bench: Bench, raw: str) -> None:
     bench.intake.receive_hl7 = lambda listener, peer, raw, later: got.append(raw) or Deferred()  # type: ignore[assignment,func-returns-value,method-assign]
     bench.send(raw)
     assert got == [raw.encode()]
+
+
+def test_each_message_of_a_batch_has_one_answer_also_in_the_enhanced_mode(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    batches = Batches(house.hl7, SiteClock(lambda: house.at, "UTC"), house.metrics, Log(house.printed))
+    text = batch("B1", "B2").replace("|P|2.5.1\r", "|P|2.5.1|||AL|AL\r")
+    assert text.count("AL|AL") == 2
+    answer = house.wait(batches.receive_hl7("hospital", "p1", text.encode(), lambda raw: None))
+    acks = [Message.parse(part.raw) for part in parts(answer) if part.kind == "MSH"]
+    assert [(ack.get("MSA-1"), ack.get("MSA-2")) for ack in acks] == [("AA", "B1"), ("AA", "B2")]

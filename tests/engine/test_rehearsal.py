@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,3 +53,74 @@ def test_what_does_not_hold_is_said_with_what_happened_instead() -> None:
         "sent to archive_hl7: expected nothing, was OMI^O23",
         "sent to ehr: expected nothing, was SIU^S12",
     ]
+
+
+EXAM = {"accession": "A7", "status": "completed", "modality": "CT", "requested_procedure_id": "RP7", "study_uid": "1.2.3"}
+STATE = {
+    "patient": {"identifiers": "4711^^^GENHOSP^MR", "family": "DOE", "given": "JANE"},
+    "order": {"placer_number": "P1", "filler_number": "A7", "status": "CM", "procedure_code": "CTCHEST"},
+    "exam": {
+        **EXAM,
+        "procedure_code": "CTCHEST",
+        "procedure_name": "CT chest",
+        "scheduled_at": "202603020800",
+        "completed_at": "20260302081500",
+    },
+    "steps": [{"sps_id": "S7", "station": "CT1", "modality": "CT", "start": "202603020800", "duration": 20, "status": "scheduled"}],
+    "report": {"status": "final", "reported_at": "202603020900", "author": "77^READER^RITA", "diagnoses": "J18.9"},
+    "charge": {"cpt": 71260, "charged_at": "20260302090000", "diagnoses": "J18.9"},
+}
+
+
+def outcome(channel: str, **case: object) -> list[str]:
+    mistakes = Mistakes()
+    (read,) = read_cases([{"name": "x", "expect": {}, **case}], mistakes)
+    assert not mistakes.found
+    source = next(one.source for one in CONFIG.channels if one.name == channel)
+    return failures(read, Rehearsal(CONFIG).run(read, source, ROOT))
+
+
+def test_a_case_may_begin_with_ris_state_and_an_event() -> None:
+    sent = {"billing": [{"MSH-9.1": "DFT", "FT1-25.1": "71260", "PID-3.1": "4711", "FT1-23.1": "A7"}]}
+    assert outcome("charges", state=STATE, given={"event": "charge.posted"}, expect={"sent": sent}) == []
+    wrong = outcome("charges", state=STATE, given={"event": "charge.posted"}, expect={"sent": "none"})
+    assert wrong == ["sent to billing: expected nothing, was DFT^P03"]
+    assert (
+        outcome("notices", state=STATE, given={"event": "report.final"}, expect={"sent": "none", "state": {"exam": {"accession": "A7"}}})
+        == []
+    )
+
+
+def test_an_event_without_what_its_message_needs_is_told() -> None:
+    bare = {"exam": {"accession": "A7"}}
+    wrong = outcome("notices", state=bare, given={"event": "exam.scheduled"}, expect={"error": {"at": "nowhere"}})
+    assert wrong == ["error at: expected nowhere, was PID-3", "it went wrong (PID-3: {patient.identifiers} is empty)"]
+
+
+def test_a_message_meets_the_state_that_a_case_begins_with() -> None:
+    state = {
+        **STATE,
+        "exam": {**STATE["exam"], "status": "scheduled"},
+        "order": {**STATE["order"], "placer_authority": "EHR", "status": "SC"},
+    }
+    expect = {"answer": "AA", "state": {"exam": {"status": "cancelled"}}}
+    assert outcome("orders", state=state, given="samples/orm_ct_cancel.hl7", expect=expect) == []
+
+
+def test_why_an_image_is_held_is_expected() -> None:
+    given = {"image": {"StudyInstanceUID": "1.2.3", "SOPInstanceUID": "1.2.3.4"}, "from": "CT1"}
+    assert outcome("images", given=given, expect={"held": "no exam is known", "message": "parked"}) == []
+    assert outcome("images", given=given, expect={"dropped": "test"}) == ["dropped: expected 'test', was 'nothing'"]
+
+
+def test_a_message_that_came_before_came_by_the_listener_that_takes_it(tmp_path: Path) -> None:
+    for name in ("routes", "mappings", "samples"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    text = (ROOT / "channels.yaml").read_text()
+    text = text.replace("listeners:\n", "listeners:\n  clinic: {mllp: {port: 2599}}\n")
+    text = text.replace("channels:\n", "channels:\n  clinic: {from: clinic, route: routes/clinic.yaml}\n")
+    (tmp_path / "channels.yaml").write_text(text)
+    (tmp_path / "routes/clinic.yaml").write_text("description: Nothing else.\naccept: MSH-9.1 = MDM\nto:\n  - send: ehr\n")
+    config = load(tmp_path / "channels.yaml", {}, registry)
+    for channel, case in CASES:
+        assert failures(case, Rehearsal(config).run(case, channel.source, ROOT)) == []

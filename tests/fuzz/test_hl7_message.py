@@ -24,7 +24,19 @@ HEADER = st.builds(
     st.sampled_from([b"|^~\\&|", b"$%~?*$", b"|^~\\\\&|", b"|^|", b"|^~\\&#|"]),
     st.sampled_from([b"", b"ASCII", b"UNICODE UTF-8", b"8859/1", b"GB18030", b"~ISO IR87", b"KS X 1001", b"ISO IR14", b"?"]),
 )
-PATHS = ["MSH-1", "MSH-2", "MSH-9.1", "PID-3[*].4.2", "OBX[*]-5[*]", "OBX[2]-5.1", "ORC", "PID-1[3].2.1"]
+PATHS = [
+    "MSH-1",
+    "MSH-2",
+    "MSH-9.1",
+    "PID-3[*].4.2",
+    "OBX[*]-5[*]",
+    "OBX[2]-5.1",
+    "ORC",
+    "PID-1[3].2.1",
+    "ORC[2]>OBX[*]-5",
+    "PID[*]>ORC>OBX-1",
+]
+PLACES = st.sampled_from(["PID-3", "PID-3[2].1", "OBX[*]-5.1.2", "OBX[*]-6", "ORC[*]>OBX-1[2]", "ORC[2]>OBX[2]-1", "PID>ORC-2.1", "ZZZ-1"])
 
 
 @settings(max_examples=400, deadline=None, derandomize=True)
@@ -53,6 +65,36 @@ def test_whatever_is_set_is_read_again_and_breaks_nothing(header: bytes, body: b
         again = Message.parse(message.encode())
         assert message.get(path) == again.get(path) == value.replace("\r\n", "\n")
         assert [name for name in again.segment_names() if name != path[:3]] == others
+
+
+CHANGES = st.lists(
+    st.tuples(st.just("set"), PLACES, st.text(max_size=4))
+    | st.tuples(st.sampled_from(["copy", "move"]), PLACES, PLACES)
+    | st.tuples(st.just("remove"), PLACES | st.sampled_from(["OBX", "ORC[*]>OBX", "PID[1]"]))
+    | st.tuples(st.just("add"), st.sampled_from(["NTE", "ORC[*]>NTE", "OBX"])),
+    max_size=6,
+)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(HEADER, HOSTILE, CHANGES, st.sampled_from(charset.NAMES))
+def test_whatever_is_done_the_rest_stays(header: bytes, body: bytes, changes: list[tuple[str, ...]], target: str) -> None:
+    raw = header + b"ZZY|before|" + body + b"\rZZX|after|\xe9\r"
+    message, kept = Message.parse(raw), Message.parse(raw)
+    clone = message.clone()
+    for name, *arguments in changes:
+        with contextlib.suppress(MessageError, ValueError):
+            getattr(message, name)(*arguments)
+    changed = message.encode()
+    again = Message.parse(changed)
+    assert clone.encode() == raw
+    for path in ("MSH-9", "ZZY-1", "ZZX"):
+        assert again.raw(path) == message.raw(path) == kept.raw(path)
+    for path in PATHS:
+        assert again.all(path) == message.all(path)
+    with contextlib.suppress(MessageError):
+        Message.parse(message.recoded(target, "escape").encode())
+    assert message.encode() == changed
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)

@@ -27,6 +27,23 @@ def test_fragments_do_not_matter(stream: bytes, seed: int) -> None:
     assert cut.end() == whole.end()
 
 
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(STREAM, st.integers(0, 2**32))
+def test_pauses_only_end_what_an_end_block_has_ended(stream: bytes, seed: int) -> None:
+    framer, dice, at = Framer(LIMIT), random.Random(seed), 0
+    while at < len(stream):
+        step = dice.randint(1, 5)
+        framer.receive(stream[at : at + step])
+        at += step
+        if dice.random() < 0.3:
+            ended = framer.may_be_whole
+            assert [type(item) for item in framer.pause()] == [Frame] * ended
+            assert not (ended and framer.open)
+        assert len(framer._buffer) <= LIMIT + 1
+    framer.end()
+    assert framer.receive(frame(b"late")) == []
+
+
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.lists(st.binary(max_size=LIMIT).filter(lambda raw: b"\x0b" not in raw and b"\x1c" not in raw), max_size=20))
 def test_whole_frames_come_out_as_they_went_in(contents: list[bytes]) -> None:

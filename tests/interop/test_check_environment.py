@@ -144,3 +144,8 @@ def test_a_port_in_use_is_a_warning_and_a_store_that_is_not_there_a_problem(tmp_
     right, says = said(report)["store"]
     assert not right
     assert says.startswith("PostgreSQL cannot be reached")
+
+
+def test_a_store_that_answers_is_right_before_it_has_tables(tmp_path: Path, peers: dict[str, int], postgres_url: str) -> None:
+    destinations = {"ehr": {"mllp": {"host": "127.0.0.1", "port": peers["hl7"]}}}
+    assert said(check(tmp_path, destinations, postgres_url))["store"] == (True, "PostgreSQL answers")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,29 @@ def test_the_store_can_be_read_while_no_broker_runs(broker: BrokerProcess) -> No
     assert "exam.scheduled" in broker.command("trace", found["accession"]).stdout
     assert "no broker answers" in broker.command("status").stderr
     broker.start()
+
+
+def test_what_was_answered_and_not_routed_is_routed_at_the_next_start(broker: BrokerProcess) -> None:
+    """The store as a kill leaves it between the answer and the routing (`answer: received`)."""
+    broker.command("send", str(SAMPLES / "adt_a04.hl7"))
+    broker.stop()
+    with closing(sqlite3.connect(broker.folder / "data/broker.db")) as db, db:
+        db.execute("delete from delivery")
+        db.execute("update message set state = 'received'")
+    broker.start()
+    (found,) = json.loads(broker.command("messages", "--json").stdout)
+    assert (found["state"], found["code"]) == ("routed", "AA")
+    assert [one["destination"] for one in json.loads(broker.command("messages", "deliveries", "1", "--json").stdout)] == ["archive_hl7"]
+
+
+def test_the_answer_of_each_message_sent_is_shown_with_what_it_says(broker: BrokerProcess, tmp_path: Path) -> None:
+    (tmp_path / "junk.hl7").write_text("not a message")
+    known = (SAMPLES / "adt_a04.hl7").read_text()
+    asking = tmp_path / "asking.hl7"
+    asking.write_text(known.replace("|P|2.5.1", "|P|2.5.1|||AL|AL", 1))
+    assert "AL|AL" in asking.read_text()
+    printed = broker.command("send", "--new-id", str(asking), str(SAMPLES / "adt_a04.hl7")).stdout.splitlines()
+    assert [line.split()[0] for line in printed] == ["CA", "AA", "AA"]
+    done = broker.command("send", str(tmp_path / "junk.hl7"))
+    assert done.returncode == 1
+    assert "the message does not begin with MSH" in done.stdout

@@ -145,6 +145,9 @@ WRONG = {
     "copy: {from: 'RequestAttributesSequence[2].ScheduledProcedureStepID', to: StudyID}": "is not read while an object arrives",
     "move: {from: 'RequestAttributesSequence[2].ScheduledProcedureStepID', to: StudyID}": "is not read while an object arrives",
     "keep: PatientIDD": "no DICOM keyword",
+    "remove: (0008,0018)": "an object without SOPInstanceUID is none",
+    "set: {TransferSyntaxUID: 1.2.840.10008.1.2}": "no part of the header",
+    "remove: PixelData": "no part of the header",
     "remove: '(0029,\"ACME\",1)'": "is no DICOM keyword or tag",
 }
 

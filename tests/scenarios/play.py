@@ -29,7 +29,9 @@ Said = Mapping[str, str]
 class Play:
     """One scenario under way."""
 
-    def __init__(self, department: Department, name: str, scenario: Mapping[str, Any], archive: str = "pynetdicom", folder: Path = HERE) -> None:
+    def __init__(
+        self, department: Department, name: str, scenario: Mapping[str, Any], archive: str = "pynetdicom", folder: Path = HERE
+    ) -> None:
         self.department, self.name, self.scenario, self.folder = department, name, scenario, folder
         self.renamed: Mapping[str, str] = scenario.get("renamed", {})
         self.modalities: dict[str, Modality] = {}

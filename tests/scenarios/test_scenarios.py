@@ -17,7 +17,7 @@ from broker.config.load import load
 from broker.connectors import registry
 from broker.pipeline.scenario import Scenario, read_scenario, schema
 from broker.pipeline.shape import Mistakes
-from broker.simulate.play import names, play
+from broker.simulate.scenarios import names, play
 from tests.peers import TOP
 from tests.scenarios.department import Department
 from tests.scenarios.play import HERE, Play

@@ -89,6 +89,25 @@ def test_settle_writes_down_what_became_of_it(store: Any) -> None:
         store.run(journal.settle, id + 1, "routed", ACK)
 
 
+def test_what_is_kept_and_not_routed_is_claimed_by_the_first_who_asks(store: Any) -> None:
+    ids = [store.run(keep, str(number), answer=ACK) for number in range(3)]
+    store.run(keep, "routed", state="routed", answer=ACK)
+    assert [row.id for row in store.run(journal.kept, 0, 2)] == ids[:2]
+    assert [row.id for row in store.run(journal.kept, ids[1], 10)] == ids[2:]
+    assert store.run(journal.claim, ids[0]) == ACK
+    store.run(journal.settle, ids[0], "routed", ACK)
+    assert store.run(journal.claim, ids[0]) is None
+    assert [row.id for row in store.run(journal.kept, 0, 10)] == ids[1:]
+
+
+def test_an_answer_may_be_written_down_later(store: Any) -> None:
+    id = store.run(keep, state="routed")
+    store.run(journal.answered, id, ACK, 9.0)
+    found = store.run(journal.get, id)
+    assert (found.state, found.answer) == ("routed", ACK)
+    assert store.run(lambda tx: tx.one("select answered_at from message where id = ?", (id,))) == (9.0,)
+
+
 def test_reserved_and_unreserved_ids_do_not_meet(store: Any) -> None:
     def mixed(tx: Transaction) -> list[int]:
         reserved = journal.reserve(tx)

@@ -51,7 +51,8 @@ _MOVE = Spec(
 _REMOVE = Spec(
     name="remove",
     kind="step",
-    summary="Empties fields; takes away whole segments where the path names no field: `ZPI` the first, `ZPI[*]` all.",
+    summary="Empties fields; takes away whole segments where the path names no field: `ZPI` the first, `ZPI[*]` all. Of an image, "
+    "attributes and items of sequences go away altogether; to empty one, `set` it to nothing.",
     options=(Option("paths", "texts", "What is emptied or taken away.", example=["PID-19", "ZPI[*]"]),),
     example='remove: [PID-19, "ZPI[*]"]',
     short="paths",
