@@ -75,6 +75,7 @@ def _unknown(word: str, config: Config | None) -> str:
             named += [one.name for one in parts]
         named += config.tables
     near = get_close_matches(word, {*explaining.topics(registry), *glossary.words(), *named}, n=3)
+    near = [one for one in near if not any(one.startswith(f"{other}.") for other in near)]
     return f"nothing is called {word}; " + (f"did you mean {' or '.join(near)}?" if near else "broker explain lists what is")
 
 

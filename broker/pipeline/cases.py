@@ -103,11 +103,11 @@ class Happened:
     answer: str = ""  # MSA-1 or DIMSE status
     error_at: str = ""
     error_says: str = ""
-    dropped: str = ""  # why it went no further
-    held: str = ""
     message: str = ""  # its state in the journal
     view: Mapping[str, Any] = field(default_factory=dict)  # ris.view of the last event, or of the exam
     sent: Sequence[Outgoing] = ()
+    dropped: str = ""  # why it went no further
+    held: str = ""
     channels: tuple[str, ...] = ()  # that it ran through
 
 

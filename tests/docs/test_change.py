@@ -1,0 +1,35 @@
+"""Does what "Change a running broker" says, in a copy of the folder, and compares what the commands print."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import TOP, parse
+from tests.docs.test_tutorial import Reader
+
+PAGE = TOP / "docs/how-to/change-a-running-broker.md"
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    reader = Reader(tmp_path)
+    try:
+        yield reader
+    finally:
+        reader.end()
+
+
+def test_a_reader_who_does_what_the_page_says_sees_what_it_shows(reader: Reader) -> None:
+    table = reader.folder / "mappings/procedures.csv"
+    for block in parse(PAGE.read_text()):
+        if block.language == "csv":  # the one row that changes
+            (row,) = block.text.splitlines()
+            changed, count = re.subn(rf"^{row.split(',')[0]},.*$", row, table.read_text(), flags=re.MULTILINE)
+            assert count == 1
+            table.write_text(changed)
+        elif block.language == "console":
+            reader.follow(block)
