@@ -121,6 +121,7 @@ def test_the_conditions_an_operator_must_hear_of_have_an_alert() -> None:
         "BrokerDown", "BrokerStoreDown", "BrokerDiskNearlyFull", "BrokerStoreCommitSlow", "BrokerAckSlow", "BrokerSilence", "BrokerRejects",
         "BrokerProtocolErrors", "BrokerDestinationDown", "BrokerQueueOld", "BrokerQueueGrowing", "BrokerParked", "BrokerUnmatched",
         "BrokerCertificateExpires",
+        "BrokerConfigurationDrift",
     }  # fmt: skip
 
 
@@ -133,7 +134,7 @@ def promtool(*arguments: str | Path) -> str:
 
 
 def test_promtool_accepts_the_rules_and_the_scrape_configuration() -> None:
-    assert "14 rules found" in promtool("check", "rules", RULES)
+    assert "15 rules found" in promtool("check", "rules", RULES)
     assert "SUCCESS" in promtool("check", "config", TOP / "deploy/prometheus/prometheus.yml")
 
 
