@@ -6,6 +6,8 @@ import getpass
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,14 +40,8 @@ def plan(config: Path, candidate: Path | None, as_json: bool) -> None:
 
     Exit code 0: nothing would change. 2: something would. 1: it cannot be applied, or not be compared.
     """
-    try:
+    with problems_fail(as_json):
         planned = _planned(config, channels_file(candidate) if candidate else None)
-    except ConfigError as error:
-        if as_json:
-            click.echo(json.dumps({"problems": [asdict(problem) for problem in error.problems]}, indent=2))
-        else:
-            _complain(error.problems)
-        sys.exit(FAILED)
     click.echo(json.dumps(planned, indent=2)) if as_json else _show(planned)
     sys.exit(FAILED if planned["refusals"] else CHANGES if _changes(planned) else NOTHING)
 
@@ -108,6 +104,21 @@ def rollback(config: Path, version: int | None, yes: bool, comment: str, as_json
         click.echo(f"On disk are other files: {', '.join(other)}. They stay as they are; `broker apply` would take them.")
 
 
+@contextmanager
+def problems_fail(as_json: bool) -> Iterator[None]:
+    """Tell the problems of a configuration and end with `FAILED`, where 2 means something else."""
+    try:
+        yield
+    except ConfigError as error:
+        if as_json:
+            click.echo(json.dumps({"problems": [asdict(problem) for problem in error.problems]}, indent=2))
+        else:
+            for problem in error.problems:
+                click.echo(str(problem), err=True)
+            click.echo(f"{len(error.problems)} problem(s); nothing was changed", err=True)
+        sys.exit(FAILED)
+
+
 def channels_file(path: Path) -> Path:
     """Return the channels file that a path means: itself, or the one in its folder."""
     return path / "channels.yaml" if path.is_dir() else path
@@ -167,12 +178,6 @@ def _done(done: dict[str, Any], as_json: bool) -> None:
 
 def _changes(planned: dict[str, Any]) -> bool:
     return bool(planned["files"] or planned["items"])
-
-
-def _complain(problems: Any) -> None:
-    for problem in problems:
-        click.echo(str(problem), err=True)
-    click.echo(f"{len(problems)} problem(s); nothing was changed", err=True)
 
 
 def _show(planned: dict[str, Any]) -> None:

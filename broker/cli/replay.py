@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from broker.cli.access import SILENT, answered, find
-from broker.cli.plan import CHANGES, channels_file
+from broker.cli.plan import CHANGES, channels_file, problems_fail
 from broker.config.load import load
 from broker.config.models import Config
 from broker.config.versions import Versions
@@ -69,9 +69,10 @@ def replay(
     place = find(config)
     if place.file is not None and not place.file.exists():
         raise click.ClickException(f"there is no store in {place.data}: nothing has been received yet (see `broker run`)")
-    new = load(channels_file(candidate) if candidate else config, os.environ, registry)
     show = show or (NAMED if values else 0)
-    run = Replay(_running(config), new, place.data / "spool", partial(look, place.file or place.store), max(show, NAMED))
+    with problems_fail(as_json):
+        new = load(channels_file(candidate) if candidate else config, os.environ, registry)
+        run = Replay(_running(config), new, place.data / "spool", partial(look, place.file or place.store), max(show, NAMED))
     began = time.monotonic()
     try:
         with _progress() as progress:

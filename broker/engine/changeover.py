@@ -93,57 +93,54 @@ class Changeover:
 
     async def run(self, old: Config, new: Config) -> None:
         """Run `new` in place of `old`; raises BrokerError, and then everything is as it was."""
-        parts, before = self._parts, self._parts.rules
+        before = self._parts.rules
         rules: Rules = await self._in_thread(rules_of, new)  # the site's own modules are loaded there
-        gates = Gate(parts.hl7), Gate(parts.dicom)
-        gone, fresh = self._listeners(old, new, gates)
-        touched = changed(old.destinations, new.destinations)
-        couriers = {one.name: self._build.courier(one) for one in new.destinations if one.name in touched}
-        kept = {(one.name, one.kind) for one in new.destinations}
-        removed = [one.name for one in old.destinations if (one.name, one.kind) not in kept]
+        gates = Gate(self._parts.hl7), Gate(self._parts.dicom)
+        fresh: dict[Key, base.Listener] = {}
         addresses: dict[Key, str] = {}
-        self._doors.hold()
         try:
+            fresh = self._listeners(old, new, gates)
+            touched = changed(old.destinations, new.destinations)
+            couriers = {one.name: self._build.courier(one) for one in new.destinations if one.name in touched}
+            self._doors.hold()
             for key, listener in fresh.items():
                 addresses[key] = ""  # begun
                 addresses[key] = (await listener.start()).partition(" ")[2]
             # what is read from now on must do for the new rules as well as for the old ones
-            parts.dicom.keywords = tuple(dict.fromkeys((*before.keywords, *rules.keywords)))
+            self._parts.dicom.keywords = tuple(dict.fromkeys((*before.keywords, *rules.keywords)))
+            kept = {(one.name, one.kind) for one in new.destinations}
+            removed = [one.name for one in old.destinations if (one.name, one.kind) not in kept]
             await self._db.run("configuration.swap", self._swap, rules, removed, str(new.file))
         except Exception as error:
-            self._use(before)
-            await self._in_thread(rules.site.calls.close)
-            await gatherResults([fresh[key].stop() for key in addresses])
-            self._doors.open()
-            if isinstance(error, OSError | CannotListenError):
-                raise BrokerError(f"cannot listen: {error}; what ran goes on unchanged") from error
-            raise
-        self._finish(rules, new, gone, fresh, addresses)
+            await self._undo(before, rules, [fresh[key] for key in addresses])
+            raise _told(error) from error
+        self._finish(rules, old, new, fresh, addresses)
         for name in touched:
-            parts.couriers.replace(name, couriers.get(name))
+            self._parts.couriers.replace(name, couriers.get(name))
         for gate in gates:
             gate.open()
         await self._in_thread(before.site.calls.close)
+
+    async def _undo(self, before: Rules, rules: Rules, begun: Sequence[base.Listener]) -> None:
+        """Leave everything as it was."""
+        self._use(before)
+        await gatherResults([listener.stop() for listener in begun])
+        self._doors.open()
+        await self._in_thread(rules.site.calls.close)
 
     async def finished(self) -> None:
         """Wait until every listener that was exchanged has closed."""
         await gatherResults(self._leaving)
 
-    def _listeners(self, old: Config, new: Config, gates: tuple[Gate, Gate]) -> tuple[list[Key], dict[Key, base.Listener]]:
-        """Return which listeners go, and those that come."""
+    def _listeners(self, old: Config, new: Config, gates: tuple[Gate, Gate]) -> dict[Key, base.Listener]:
+        """Return the listeners that come, of those that are in use or to be."""
         touched = changed(old.listeners, new.listeners)
-        gone: list[Key] = [("listeners", one.name) for one in old.listeners if one.name in touched]
-        fresh: dict[Key, base.Listener] = {}
-        try:
-            for one in new.listeners:
-                if one.name in touched:
-                    fresh["listeners", one.name] = self._build.listener(one, *gates)
-        except ValueError as error:
-            raise BrokerError(f"listener {one.name}: {error}; what ran goes on unchanged") from error
+        fresh: dict[Key, base.Listener] = {
+            ("listeners", one.name): self._build.listener(one, *gates) for one in new.listeners if one.name in touched
+        }
         if old.web != new.web:
-            gone.append(WEB)
             fresh[WEB] = self._build.web(new.web)
-        return gone, fresh
+        return fresh
 
     def _swap(self, tx: Transaction, rules: Rules, removed: Sequence[str], file: str) -> None:
         """Exchange the rules between two messages: units of the store follow one another."""
@@ -157,21 +154,27 @@ class Changeover:
         parts.intake.change(rules.router, rules.site, rules.unmatched)
         parts.hl7.manners, parts.dicom.keywords, parts.rules = rules.manners, rules.keywords, rules
 
-    def _finish(
-        self, rules: Rules, new: Config, gone: Sequence[Key], fresh: Mapping[Key, base.Listener], addresses: Mapping[Key, str]
-    ) -> None:
+    def _finish(self, rules: Rules, old: Config, new: Config, fresh: Mapping[Key, base.Listener], addresses: Mapping[Key, str]) -> None:
         """Make the new parts those of the broker; nothing here can fail."""
         parts = self._parts
         self._use(rules)
         parts.clock.move(new.site.timezone)
         self._doors.open()
-        for key in gone:
+        named = changed(old.listeners, new.listeners) & {one.name for one in old.listeners}
+        for key in [*(("listeners", name) for name in named), *([WEB] if WEB in fresh else [])]:
             parts.addresses.pop(key, None)
             leaving = parts.listeners.pop(key).stop()
             leaving.addErrback(lambda failure: self._log.failure("listener did not close", failure))
             self._leaving = [one for one in self._leaving if not one.called] + [leaving]
         parts.listeners.update(fresh)
         parts.addresses.update(addresses)
+
+
+def _told(error: Exception) -> Exception:
+    """Return what the operator is told of a change that could not be made."""
+    if isinstance(error, OSError | CannotListenError):
+        return BrokerError(f"cannot listen: {error}; what ran goes on unchanged")
+    return BrokerError(f"{error}; what ran goes on unchanged") if isinstance(error, ValueError) else error
 
 
 def changed(old: Sequence[Any], new: Sequence[Any]) -> set[str]:

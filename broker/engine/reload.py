@@ -51,6 +51,7 @@ class Reload:
         self.version: Version | None = None  # None before the start
         self._lock = DeferredLock()
         self._found: Mapping[str, str] = {}  # what the last look found changed on disk: name -> digest
+        self._polled: Mapping[str, str] = {}  # what the last poll found
         self._seen: Mapping[str, str] = {}  # of that, what need not be tried again
 
     async def begin(self) -> None:
@@ -107,8 +108,9 @@ class Reload:
 
     async def poll(self) -> None:
         """Apply files that have changed, where the configuration wants that, once they have been the same for two looks."""
-        before = self._found
+        before = self._polled
         await self._look()
+        self._polled = self._found
         if self.config.reload != "on_change" or not self._found or self._found != before or self._found == self._seen:
             return
         self._seen = self._found
@@ -127,7 +129,7 @@ class Reload:
                     what=f"{problem.where} {problem.what}".strip(),
                     instead=problem.instead,
                 )
-        except BrokerError as error:
+        except Exception as error:
             self._log.failure("configuration not applied", error)
 
     async def end(self) -> None:
@@ -179,7 +181,10 @@ class Reload:
         self._runs(staged.version)
         self._changed(candidate)
         self._log.info("configuration applied", count=staged.version.number, digest=candidate.digest, name=version.by)
-        await self._in_thread(self._versions.commit, staged)
+        try:
+            await self._in_thread(self._versions.commit, staged)
+        except BrokerError as error:  # it runs, and that is what was asked for
+            self._log.failure("version not kept", error)
         await self._look()
         self._seen = self._found
         return plan, staged.version
@@ -218,9 +223,12 @@ def left_behind(path: Path, sources: Sequence[Source]) -> str:
 def chosen(path: Path, versions: Versions) -> Path:
     """Return the channels file to start on: this one, unless a rollback has left the very files behind that are still there; blocks."""
     latest = versions.latest()
-    if latest is None or not latest.instead_of or left_behind(path, versions.sources(latest)) != latest.instead_of:
+    if latest is None or not latest.instead_of:
         return path
-    return versions.channels(latest)
+    try:
+        return versions.channels(latest) if left_behind(path, versions.sources(latest)) == latest.instead_of else path
+    except BrokerError:  # the version is damaged
+        return path
 
 
 def _rewritten(old: Sequence[Source], new: Sequence[Source]) -> list[str]:
