@@ -116,3 +116,8 @@ class Change:
     before: str  # "" when there was nothing
     after: str
     kind: Literal["changed", "added", "removed", "moved"]  # moved: a whole segment, which stands among others now
+
+    @classmethod
+    def between(cls, path: str, before: str, after: str) -> Change:
+        """Return what happened to a value that stayed in its place."""
+        return cls(path, before, after, "added" if not before else "changed" if after else "removed")

@@ -79,11 +79,11 @@ def _component(session: Session, section: str, name: str, value: Any, kinds: Map
     port = settings.get("port")
     if isinstance(port, int) and not 0 <= port <= 65535:
         session.problem((section, name, kind, "port"), f"{port} is no TCP port", "write a number from 1 to 65535")
-    checks = getattr(session.registry, "CHECKS", {})
-    for key, what in checks[kind](settings) if kind in checks else ():
+    check_settings = session.registry.CHECKS.get((section, kind))
+    for key, what in check_settings(settings) if check_settings else ():
         session.problem((section, name, kind, key), what)
-    concerns = getattr(session.registry, "WARNINGS", {})
-    for key, what in concerns[kind](settings) if kind in concerns else ():
+    warn_of = session.registry.WARNINGS.get(kind)
+    for key, what in warn_of(settings) if warn_of else ():
         session.warn((section, name, kind, key), what, "")
     return kind, settings
 

@@ -15,6 +15,7 @@ from twisted.internet.error import CannotListenError
 from broker.config.files import read_document
 from broker.config.models import Config, Destination, Listener
 from broker.config.session import Finding, Severity
+from broker.connectors.base import Defer
 from broker.connectors.probe import Seen, probe_port
 from broker.errors import BrokerError
 from broker.obs.log import Log
@@ -25,7 +26,6 @@ PATIENCE = 2.0  # seconds for each probe
 AT_ONCE = 8
 
 Probing = Callable[[], Any]  # returns Seen, or a Deferred of it
-Defer = Callable[..., Deferred[Any]]  # calls a function with its arguments on another thread
 
 
 @dataclass(frozen=True, slots=True)

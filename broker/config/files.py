@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from broker.config.notyaml import not_yaml
 from broker.errors import Problem
 from broker.pipeline.shape import Place
 
@@ -84,7 +85,8 @@ def read_text(path: Path, file: str) -> str | Problem:
             return Problem(file, 0, "", f"larger than {MAX_BYTES // 1024 // 1024} MB")
         return path.read_text("utf-8")
     except UnicodeDecodeError as error:
-        return Problem(file, 0, "", f"not UTF-8 (byte {error.start})")
+        line = error.object.count(b"\n", 0, error.start) + 1
+        return Problem(file, line, "", f"not UTF-8 (byte {error.start})", "save the file as UTF-8")
     except (OSError, ValueError) as error:
         return Problem(file, 0, "", f"cannot be read: {getattr(error, 'strerror', None) or error}")
 
@@ -94,12 +96,8 @@ def parse_document(text: str, file: str, environment: Mapping[str, str], secret:
     document = Document(file, text=text)
     try:
         document._root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        document.problems.append(Problem(file, mark.line + 1 if mark else 0, "", f"not YAML: {error.problem or error.context}"))
     except (yaml.YAMLError, RecursionError) as error:
-        what = "nested too deeply" if isinstance(error, RecursionError) else f"not YAML: {str(error).splitlines()[0]}"
-        document.problems.append(Problem(file, 0, "", what))
+        document.problems.append(not_yaml(error, text, file))
     if document._root is not None:
         document.value = _Reader(document, environment, secret or _in_file).value(document._root, (), 0)
     return document
@@ -117,6 +115,7 @@ class _Reader:
         self._environment = environment
         self._secret = secret
         self._count = 0
+        self._open: list[yaml.Node] = []  # from the top to where it reads
 
     def value(self, node: yaml.Node, place: Place, depth: int) -> Any:
         self._count += 1
@@ -125,13 +124,20 @@ class _Reader:
                 self._problem(node, place, "nested too deeply, or an alias that repeats itself")
             self._count = max(self._count, _MAX_VALUES + 1)
             return None
+        if any(node is one for one in self._open):
+            self._problem(node, place, "this alias stands for what it stands in", "write out what is meant")
+            return None
         if node.tag.startswith("!"):
             self._problem(node, place, f"tag {node.tag} is not known here", "remove it")
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, place, depth)
-        if isinstance(node, yaml.SequenceNode):
-            return [self.value(item, (*place, index), depth + 1) for index, item in enumerate(node.value)]
-        return self._scalar(node, place) if isinstance(node, yaml.ScalarNode) else None
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, place)
+        self._open.append(node)
+        found = self._mapping(node, place, depth) if isinstance(node, yaml.MappingNode) else self._sequence(node, place, depth)
+        self._open.pop()
+        return found
+
+    def _sequence(self, node: yaml.Node, place: Place, depth: int) -> list[Any]:
+        return [self.value(item, (*place, index), depth + 1) for index, item in enumerate(node.value)]
 
     def _mapping(self, node: yaml.MappingNode, place: Place, depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -141,6 +147,9 @@ class _Reader:
                 self._problem(key_node, place, "a key is a single word or text")
                 continue
             key = key_node.value
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                self._problem(key_node, place, "keys are not merged here", "write them out")
+                continue
             if key in found:
                 self._problem(key_node, (*place, key), f"key {key} stands here again", f"it is also in line {lines[key]}; keep one")
                 continue

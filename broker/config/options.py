@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from broker.spec import Option, Spec, mapping_schema
 
 VERSION = 1
+
+Concerns = Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]]  # settings -> (key, what is wrong with it)
 
 
 class Registry(Protocol):
@@ -20,6 +22,14 @@ class Registry(Protocol):
     @property
     def DESTINATIONS(self) -> Mapping[str, Spec]:
         """Destinations by the key they have in channels.yaml."""
+
+    @property
+    def CHECKS(self) -> Mapping[tuple[str, str], Concerns]:
+        """What keeps settings from being used that a schema cannot say, by section and kind."""
+
+    @property
+    def WARNINGS(self) -> Mapping[str, Concerns]:
+        """What a person should look at in settings, by kind."""
 
 
 SITE = (

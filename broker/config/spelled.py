@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 
+from broker.dicom.dataset import name_of, value_of
 from broker.hl7 import standard
 from broker.hl7.message import Message
+from broker.hl7.path import HEADERS
 from broker.pipeline.fields import HL7_FIELDS
 from broker.pipeline.tables import Table
 
@@ -24,7 +25,6 @@ _SITE = (
 )
 _TIME = re.compile(r"(\d{4})(\d\d)?(\d\d)?(?:(\d\d)(\d\d)(\d\d)?(\.\d+)?)?([+-]\d{4})?")
 _DATES = frozenset({"TS", "DT", "DTM"})
-_BULK = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def _values(message: Message, segment: str) -> Iterator[tuple[str, str]]:
     raw = message.raw(segment)
     for field in range(1, raw.count(separators.field if separators.foreign else "|") + 2):
         path = f"{segment}-{field}"
-        if segment in ("MSH", "FHS", "BHS") and field <= 2:
+        if segment in HEADERS and field <= 2:
             yield path, message.get(path)
             continue
         text = message.raw(path)
@@ -109,13 +109,10 @@ def _shown(year: str, month: str, day: str, hour: str, minute: str, second: str,
 def spell_header(header: Dataset, prefix: str = "") -> Iterator[Spelled]:
     """Yield the attributes of a DICOM header, items of sequences one by one."""
     for element in header:
-        name = element.keyword or f"({element.tag.group:04X},{element.tag.element:04X})"
+        name = prefix + name_of(element)
         if element.VR == "SQ":
-            yield Spelled(prefix + name, element.name, "SQ", "", f"{len(element.value or ())} items", "")
+            yield Spelled(name, element.name, "SQ", "", f"{len(element.value or ())} items", "")
             for number, item in enumerate(element.value or (), 1):
-                yield from spell_header(item, f"{prefix}{name}." if number == 1 else f"{prefix}{name}[{number}].")
+                yield from spell_header(item, f"{name}." if number == 1 else f"{name}[{number}].")
             continue
-        value = element.value
-        text = "\\".join(map(str, value)) if isinstance(value, MultiValue | list) else "" if value is None else str(value)
-        shown = f"{len(value or b'')} bytes" if element.VR in _BULK and isinstance(value, bytes) else text
-        yield Spelled(prefix + name, element.name, element.VR, "", shown, "")
+        yield Spelled(name, element.name, element.VR, "", value_of(element), "")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydicom.dataset import Dataset
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 
 from broker.hl7 import charset
 from broker.hl7.recode import POLICIES
@@ -25,6 +27,11 @@ RETRY = Option(
         Option("most", "duration", "Longest wait between two attempts.", default="5m", example="5m"),
         Option("park_after", "duration", "Time after which a failing delivery is parked; never when absent.", default=None, example="24h"),
     ),
+)
+
+READ_IN = (
+    Option("charset", "text", "Character set of messages whose MSH-18 names none.", charset.DEFAULT, choices=charset.NAMES),
+    Option("fallback", "text", "Character set of bytes that do not decode.", charset.FALLBACK, choices=charset.SINGLE_BYTE),
 )
 
 WRITTEN_IN = (
@@ -45,6 +52,10 @@ WRITTEN_IN = (
         choices=tuple(POLICIES),
     ),
 )
+
+
+Defer = Callable[..., Deferred[Any]]  # calls a function with its arguments on another thread
+Later = Callable[[bytes], None] | None  # sends a further answer over the connection that a message came by
 
 
 class Listener(Protocol):
@@ -75,7 +86,7 @@ class Destination(Protocol):
 class Hl7Intake(Protocol):
     """Where an HL7 listener hands over what it received."""
 
-    def receive_hl7(self, listener: str, peer: str, raw: bytes, later: Callable[[bytes], None] | None = None) -> Deferred[bytes]:
+    def receive_hl7(self, listener: str, peer: str, raw: bytes, later: Later = None) -> Deferred[bytes]:
         """Fire with the answer (an unframed ACK) once the message is durable; b"" means that none is due.
 
         `later` sends an application acknowledgment that follows it over the same connection (enhanced mode).
@@ -104,3 +115,9 @@ class DicomIntake(Protocol):
 
     def receive_performed(self, caller: Caller, create: bool, uid: str, attributes: Dataset) -> Deferred[int]:
         """MPPS N-CREATE (`create`) or N-SET of the given SOP instance."""
+
+
+def not_bound(error: CannotListenError) -> OSError:
+    """Return why an address cannot be listened on, as `Listener.start` fails with it."""
+    why = error.socketError
+    return OSError(getattr(why, "errno", None) or errno.EADDRINUSE, f"{error.interface}:{error.port}: {why}")

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 
-from broker.connectors.base import DicomIntake
+from broker.connectors.base import DicomIntake, not_bound
 from broker.connectors.dicom_acceptor import Acceptor, Serving
 from broker.connectors.dicom_peers import check_ae_title, read_peers
 from broker.connectors.dicom_services import Spool
@@ -122,7 +122,7 @@ class DicomListener:
         try:
             self._listening = self._reactor.listenTCP(self._port, self.factory, backlog=_BACKLOG, interface=self._bind)
         except CannotListenError as error:
-            return fail(OSError(getattr(error.socketError, "errno", 0) or 0, f"cannot listen on {self._bind}:{self._port}"))
+            return fail(not_bound(error))
         return succeed(f"dicom {self._bind}:{self.port} {self._serving.ae_title}")
 
     def stop(self) -> Deferred[None]:

@@ -6,13 +6,12 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from broker.connectors.base import RETRY, WRITTEN_IN
+from broker.connectors.base import READ_IN, RETRY, WRITTEN_IN
 from broker.connectors.file_destination import FileDestination, check_name
 from broker.connectors.file_listener import FileListener
-from broker.hl7 import charset
 from broker.spec import Option, Spec
 
-__all__ = ["DESTINATION", "LISTENER", "FileDestination", "FileListener", "check_settings"]
+__all__ = ["DESTINATION", "LISTENER", "FileDestination", "FileListener"]
 
 LISTENER = Spec(
     "file",
@@ -46,8 +45,7 @@ LISTENER = Spec(
         Option(
             "checksum", "text", "`sha256` waits for a file named *.sha256 beside each, and compares.", "none", choices=("none", "sha256")
         ),
-        Option("charset", "text", "Character set of messages whose MSH-18 names none.", charset.DEFAULT, choices=charset.NAMES),
-        Option("fallback", "text", "Character set of bytes that do not decode.", charset.FALLBACK, choices=charset.SINGLE_BYTE),
+        *READ_IN,
         Option("limit", "size", "The most bytes of one file.", "64 MB"),
     ),
     "file: {folder: /srv/hl7/in, pattern: '*.hl7', every: 5s, archive: /srv/hl7/done, answers: /srv/hl7/answers}",
@@ -75,13 +73,16 @@ DESTINATION = Spec(
 )
 
 
-def check_settings(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what a schema cannot say: the key that is wrong, and why."""
-    if "/" in settings.get("pattern", ""):
+def check_listener(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (key, what) that the schema cannot say of a listener's settings."""
+    if "/" in settings["pattern"]:
         yield "pattern", "a pattern names files in the folder, and has no slash"
-    kept = [key for key in ("archive", "failed", "answers") if settings.get(key) not in (None, "none")]
-    for key in kept if "every" in settings else ():
+    for key in [key for key in ("archive", "failed", "answers") if settings[key] not in (None, "none")]:
         if os.path.normpath(os.path.join(settings["folder"], settings[key])) == os.path.normpath(settings["folder"]):
             yield key, "files that are kept in the folder itself would be read again; name another one"
-    if "name" in settings and (wrong := check_name(settings["name"])):
+
+
+def check_destination(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (key, what) that the schema cannot say of a destination's settings."""
+    if wrong := check_name(settings["name"]):
         yield "name", wrong

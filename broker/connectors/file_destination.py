@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from string import Formatter
@@ -12,14 +12,13 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
 
+from broker.connectors.base import Defer
 from broker.connectors.file_disk import LONGEST, SHA256, holds, write
 from broker.errors import Retry
 from broker.model import Delivery
 
 FIELDS = ("type", "control_id", "id", "channel", "accession")
 _UNSAFE = re.compile(r"[^A-Za-z0-9.-]+")
-
-Defer = Callable[..., Deferred[Any]]  # calls a function with its arguments on another thread
 
 
 class FileDestination:

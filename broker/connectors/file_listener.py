@@ -11,7 +11,7 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from broker.connectors import file_disk as disk
-from broker.connectors.base import Hl7Intake
+from broker.connectors.base import Defer, Hl7Intake
 from broker.connectors.batches import Taken, take
 from broker.connectors.file_disk import Found, Unfit
 from broker.errors import StoreError
@@ -21,8 +21,6 @@ from broker.obs.metrics import Metrics
 FILES = 10_000  # of one look at the folder
 GRACE = 5.0  # seconds in which a file that is being taken in may end
 MOST_TOLD = 1000  # refused messages that a *.why names
-
-Defer = Callable[..., Deferred[Any]]  # calls a function with its arguments on another thread
 
 
 class FileListener:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from broker.connectors.base import RETRY, WRITTEN_IN
+from broker.connectors.base import READ_IN, RETRY, WRITTEN_IN
 from broker.connectors.mllp_destination import MllpDestination
 from broker.connectors.mllp_exchange import Switchboard
 from broker.connectors.mllp_listener import MllpListener
 from broker.connectors.mllp_wire import read_address
-from broker.hl7 import charset
 from broker.security import tls
 from broker.security.addresses import Addresses
 from broker.spec import Option, Spec
@@ -36,8 +35,7 @@ LISTENER = Spec(
             None,
             "ehr.example.org:2575",
         ),
-        Option("charset", "text", "Character set of messages whose MSH-18 names none.", charset.DEFAULT, choices=charset.NAMES),
-        Option("fallback", "text", "Character set of bytes that do not decode.", charset.FALLBACK, choices=charset.SINGLE_BYTE),
+        *READ_IN,
         tls.LISTENER,
         Option("from", "texts", "Who may connect: addresses or networks; without it, everyone who can.", None, ["10.1.0.0/16", "::1"]),
         Option(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +12,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 
-from broker.connectors.base import Hl7Intake
+from broker.connectors.base import Hl7Intake, not_bound
 from broker.connectors.mllp_exchange import Line, Switchboard
 from broker.connectors.mllp_receiver import Receiver
 from broker.connectors.mllp_wire import endpoint, read_address, shown
@@ -85,8 +84,7 @@ class MllpListener(Factory):
         try:
             self._port = self.reactor.listenTCP(settings["port"], factory, backlog=BACKLOG, interface=settings["bind"])
         except CannotListenError as error:
-            why = error.socketError
-            return fail(OSError(getattr(why, "errno", None) or errno.EADDRINUSE, f"{error.interface}:{error.port}: {why}"))
+            return fail(not_bound(error))
         return succeed(f"mllp {shown(self._port.getHost())}")
 
     def stop(self) -> Deferred[None]:

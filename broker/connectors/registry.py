@@ -18,6 +18,9 @@ LISTENERS: Mapping[str, Spec] = {"mllp": mllp.LISTENER, "dicom": dicom.LISTENER,
 DESTINATIONS: Mapping[str, Spec] = {"mllp": mllp.DESTINATION, "dicom": dicom.DESTINATION, "file": file.DESTINATION}
 
 
+Check = Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]]
+
+
 def _check_dicom(settings: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     for key in ("ae_title", "calling_ae_title"):
         if key in settings and (wrong := check_ae_title(settings[key])):
@@ -26,23 +29,22 @@ def _check_dicom(settings: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         yield "peers", wrong
 
 
-def _check_mllp(settings: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    return (mllp.check_destination if "over" in settings else mllp.check_listener)(settings)
-
-
 def _warn_tls(settings: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     for option, what in tls.concerns(settings["tls"]) if settings.get("tls") else ():
         yield "tls", f"{option}: {what}"
 
 
-# What a schema cannot say of a listener's or destination's settings, by kind: the key that is wrong, and what is wrong with it.
-CHECKS: Mapping[str, Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]]] = {
-    "dicom": _check_dicom,
-    "mllp": _check_mllp,
-    "file": file.check_settings,
+# What a schema cannot say of settings, by section and kind: the key that is wrong, and what is wrong with it.
+CHECKS: Mapping[tuple[str, str], Check] = {
+    ("listeners", "mllp"): mllp.check_listener,
+    ("listeners", "dicom"): _check_dicom,
+    ("listeners", "file"): file.check_listener,
+    ("destinations", "mllp"): mllp.check_destination,
+    ("destinations", "dicom"): _check_dicom,
+    ("destinations", "file"): file.check_destination,
 }
-# What may be wrong with them, and does not keep the broker from starting.
-WARNINGS: Mapping[str, Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]]] = {"mllp": _warn_tls}
+# What may be wrong with them, and does not keep the broker from starting; by kind.
+WARNINGS: Mapping[str, Check] = {"mllp": _warn_tls}
 # How to find out whether the peer of a listener or destination is there, by kind.
 PROBES: Mapping[str, Callable[[Any, Mapping[str, Any], float, Log], Deferred[Seen]]] = {"mllp": probe_mllp, "dicom": probe_dicom}
 

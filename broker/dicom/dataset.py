@@ -10,22 +10,25 @@ from io import BytesIO
 from typing import BinaryIO, cast
 
 from pydicom import config
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
+from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 
 from broker.dicom.files import read_meta
 from broker.dicom.scan import BIG_ENDIAN, DEFLATED, IMPLICIT_SYNTAXES, ROUTING, scan
 from broker.errors import MessageError
 
-__all__ = ["DECODABLE", "ROUTING", "decode", "encode", "encode_header", "read_header", "scan", "silence_libraries"]
+__all__ = ["DECODABLE", "ROUTING", "decode", "encode", "encode_header", "name_of", "read_header", "scan", "silence_libraries", "value_of"]
 
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 DECODABLE = (IMPLICIT_LITTLE, EXPLICIT_LITTLE, BIG_ENDIAN)  # syntaxes of identifiers and attribute lists
 
+_BULK = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 _PIXELS = 0x7FE00000
 _MOST_INFLATED = 1 << 28  # bytes of a deflated object that has to be changed
 
@@ -96,6 +99,21 @@ def encode_header(header: Dataset, syntax: str) -> bytes:
     deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     data = deflate.compress(data) + deflate.flush()
     return data + b"\0" * (len(data) % 2)
+
+
+def name_of(element: DataElement) -> str:
+    """Return the keyword of an element, its tag when it has none."""
+    return element.keyword or f"({element.tag.group:04X},{element.tag.element:04X})"
+
+
+def value_of(element: DataElement) -> str:
+    r"""Return the value as text, several values separated by `\`; of bulk data only how many bytes it has."""
+    value = element.value
+    if value is None:
+        return ""
+    if element.VR in _BULK and isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    return "\\".join(map(str, value)) if isinstance(value, MultiValue | list) else str(value)
 
 
 def silence_libraries() -> None:

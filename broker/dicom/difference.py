@@ -7,11 +7,9 @@ from itertools import zip_longest
 
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 
+from broker.dicom.dataset import name_of, value_of
 from broker.model import Change
-
-_BULK = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})  # shown by their length
 
 
 def difference(before: Dataset, after: Dataset) -> list[Change]:
@@ -22,7 +20,7 @@ def difference(before: Dataset, after: Dataset) -> list[Change]:
 
 def changes(values: Mapping[str, str], set_: Mapping[str, str]) -> list[Change]:
     """Return what a route sets (`StoreRequest.changes`) as changes of the header it was read from, by keyword."""
-    return [_change(path, values.get(path, ""), text) for path, text in set_.items() if values.get(path, "") != text]
+    return [Change.between(path, values.get(path, ""), text) for path, text in set_.items() if values.get(path, "") != text]
 
 
 def _changes(prefix: str, before: Dataset, after: Dataset) -> Iterator[Change]:
@@ -31,9 +29,9 @@ def _changes(prefix: str, before: Dataset, after: Dataset) -> Iterator[Change]:
         element = other if other is not None else one
         if element is None or (one is not None and other is not None and one == other):
             continue
-        name = prefix + (element.keyword or f"({tag.group:04X},{tag.element:04X})")
+        name = prefix + name_of(element)
         if element.VR != "SQ":
-            yield _change(name, _text(one), _text(other))
+            yield Change.between(name, _text(one), _text(other))
             continue
         items = [list(side.value or ()) if side is not None else [] for side in (one, other)]
         for number, (left, right) in enumerate(zip_longest(*items), 1):
@@ -42,12 +40,4 @@ def _changes(prefix: str, before: Dataset, after: Dataset) -> Iterator[Change]:
 
 
 def _text(element: DataElement | None) -> str:
-    if element is None or element.value is None:
-        return ""
-    if element.VR in _BULK:
-        return f"{len(element.value)} bytes"
-    return "\\".join(map(str, element.value)) if isinstance(element.value, MultiValue | list) else str(element.value)
-
-
-def _change(path: str, one: str, other: str) -> Change:
-    return Change(path, one, other, "added" if not one else "changed" if other else "removed")
+    return "" if element is None else value_of(element)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock
 
-from broker.connectors.base import Hl7Intake
+from broker.connectors.base import Hl7Intake, Later
 from broker.connectors.batches import Taken, take
 from broker.engine.clock import SiteClock
 from broker.hl7.batch import is_batch
 from broker.obs.log import Log
 from broker.obs.metrics import Metrics
-
-Later = Callable[[bytes], None] | None
 
 
 class Batches:

@@ -144,7 +144,7 @@ class Worker:
             deadline = self._now() + function.limit
             wire.settimeout(function.limit)
             send(wire, head, message.encode())
-            answer = receive(Patient(wire, deadline, self._now))
+            answer = receive(TimedSocket(wire, deadline, self._now))
         except Unloadable as error:
             raise self._failed(error.why, error.line) from None
         except TimeoutError:
@@ -191,7 +191,7 @@ class Worker:
         return MessageError(_known(fault.get("path")), error.why, code if code in CONDITIONS else 207, reject=bool(fault.get("reject")))
 
 
-class Patient:
+class TimedSocket:
     """A socket whose every reading has one end in time."""
 
     def __init__(self, wire: socket.socket, deadline: float, now: Callable[[], float]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
+from broker.connectors.base import Later
 from broker.engine.clock import SiteClock
 from broker.engine.intake import Accepted, Intake, Verdict, digest
 from broker.engine.outcomes import Late, Outcomes
@@ -20,8 +21,6 @@ from broker.hl7.message import Message
 from broker.model import Journaled, Received
 from broker.obs.log import Log
 from broker.obs.metrics import Metrics
-
-Later = Callable[[bytes], None] | None
 
 
 @dataclass(frozen=True, slots=True)

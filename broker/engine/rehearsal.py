@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as Items
 
 from broker.config.models import RIS, Config
-from broker.dicom.dataset import read_header
+from broker.dicom.dataset import read_header, value_of
 from broker.dicom.storerequest import encode_request
 from broker.engine.dicomintake import performed_status, status_answer, stored_status
 from broker.engine.hl7intake import Manner
@@ -198,9 +197,7 @@ def _attributes(dataset: Dataset, prefix: str) -> list[tuple[str, str]]:
         if element.VR == "SQ":
             found += _attributes(element.value[0], f"{prefix}{element.keyword}.") if element.value else []
         else:
-            value = element.value
-            text = "\\".join(map(str, value)) if isinstance(value, MultiValue | list) else "" if value is None else str(value)
-            found.append((prefix + element.keyword, text))
+            found.append((prefix + element.keyword, value_of(element)))
     return found
 
 

@@ -6,15 +6,14 @@ from collections import deque
 from collections.abc import Iterator
 from difflib import SequenceMatcher
 from itertools import zip_longest
-from typing import Literal
 
 from broker.hl7.delimiters import STANDARD
 from broker.hl7.message import Message
+from broker.hl7.path import HEADERS
 from broker.model import Change
 
 Line = tuple[str, int, list[str]]  # segment name, its number among those of that name, fields in the standard delimiters
 
-_HEADERS = ("MSH", "FHS", "BHS")  # their first field is the separator itself
 _MOST_ALIGNED = 2_000  # segments; longer messages are compared place by place, for aligning costs more than they are long
 
 
@@ -42,7 +41,7 @@ def _fields(message: Message, segment: str) -> list[str]:
     separators = message.header()[1]
     if not separators.foreign:
         return message.raw(segment).split("|")
-    first = 2 if segment[:3] in _HEADERS else 1
+    first = 2 if segment[:3] in HEADERS else 1
     most = message.encode().count(separators.field.encode())
     fields = [segment[:3], *(message.raw(f"{segment}-{number}") for number in range(first, most + 2))]
     while not fields[-1]:
@@ -108,7 +107,7 @@ def _place(line: Line) -> str:
 
 
 def _segment(old: Line, new: Line) -> Iterator[Change]:
-    first = 1 if new[0] in _HEADERS else 0
+    first = 1 if new[0] in HEADERS else 0
     for at, (one, other) in enumerate(zip_longest(old[2], new[2], fillvalue=""), 0):
         if at and one != other:
             yield from _field(f"{_place(new)}-{at + first}", one, other, whole=first == at == 1)
@@ -148,8 +147,7 @@ def _parts(path: str, one: str, other: str, delimiters: str) -> Iterator[Change]
 
 
 def _change(path: str, one: str, other: str) -> Change:
-    kind: Literal["changed", "added", "removed"] = "added" if not one else "changed" if other else "removed"
-    return Change(path, _plain(one), _plain(other), kind)
+    return Change.between(path, _plain(one), _plain(other))
 
 
 def _plain(text: str) -> str:

@@ -70,7 +70,6 @@ RUN = (
     r"(?:\x1b(?:\$\(?[@-_]|\((?![BJ])[0-~])|\\M24(?:28)?[0-9A-Fa-f]{2}\\|\\C2849\\)(?:(?!\\[CM][0-9A-Fa-f]{4})[^\x1b\r\n])*"
     r"|\x1b[ -/]+[0-~]"
 )
-SWITCH = re.compile(r"\x1b|\\[CM](?:[0-9A-Fa-f]{2}){2,4}\\")  # in text: whether there is anything to switch
 
 Reader = Callable[[bytes], str]
 

@@ -22,7 +22,7 @@ _SYNTAX = re.compile(
     r"(?:-(?P<field>\d{1,3})(?:\[(?P<repetition>\d{1,6}|\*)\])?(?:\.(?P<component>\d{1,3})(?:\.(?P<subcomponent>\d{1,3}))?)?)?",
     re.ASCII,
 )
-_HEADERS = frozenset({"MSH", "FHS", "BHS"})  # their first field is the separator itself
+HEADERS = frozenset({"MSH", "FHS", "BHS"})  # their first field is the separator itself
 
 Step = tuple[str, int]  # name of a segment and its number, or ALL
 
@@ -86,12 +86,12 @@ def _path(segment: str, number: int, field: int, repetition: int, component: int
         component,
         subcomponent,
         groups,
-        at=field - 1 if segment in _HEADERS and field else field,
+        at=field - 1 if segment in HEADERS and field else field,
         key=segment.encode(),
         first=number in (1, ALL) and not groups,
         inner=bool(repetition or component),
         many=ALL in (number, repetition, *(n for _, n in groups)),
-        writable=field > (2 if segment in _HEADERS else 0),
+        writable=field > (2 if segment in HEADERS else 0),
     )
 
 

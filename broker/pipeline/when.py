@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from broker.model import Protocol as ProtocolName
+from broker.pipeline.patterns import compile_search
 from broker.pipeline.subject import Subject, check_path
 
 Test = Callable[[Subject], bool]
@@ -50,6 +51,11 @@ _TOKEN = re.compile(
     r"|(?P<word>(?:[A-Z][A-Z0-9]{2}(?:\[(?:\d+|\*)\])?>(?=[A-Z][A-Z0-9]{2}(?![A-Za-z0-9])))*(?:[^\s\[\](),=!<>'\"]|\[(?:\d+|\*)\])+)|(?P<bad>\S))"
 )
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+_OWN = {
+    **{"==": "=", "<>": "!=", "&&": "and", "||": "or", "eq": "=", "equals": "=", "ne": "!=", "contains": "matches", "like": "matches"},
+    **{"and": "and", "or": "or", "not": "not", "in": "in", "exists": "exists"},
+}
+_FOREIGN = re.compile(r"==|<>|&&|\|\||\b(?:eq|equals|ne|contains|like|AND|OR|NOT|IN|EXISTS)\b")
 _WORDS = {"and", "or", "not", "in", "exists", "matches", "is", "missing"}
 
 
@@ -76,11 +82,25 @@ def tokens(text: str) -> list[Token]:
 
 def compile_condition(text: str, protocol: ProtocolName) -> Condition:
     """Return the condition for subjects of a protocol; raises ConditionError."""
-    parser = _Parser(tokens(text), protocol)
-    condition = parser.alternatives(0)
-    if parser.token.kind != "end":
-        raise ConditionError(f"{parser.token.text} was not expected (column {parser.token.column})")
+    try:
+        parser = _Parser(tokens(text), protocol)
+        condition = parser.alternatives(0)
+        if parser.token.kind != "end":
+            raise ConditionError(f"{parser.token.text} was not expected (column {parser.token.column})")
+    except ConditionError as error:
+        raise ConditionError(f"{error}{_meant(text)}") from None
     return condition
+
+
+def _meant(text: str) -> str:
+    """Return what to write when a condition that cannot be read has an operator of another language, "" when it has none."""
+    bare = re.sub(r"'[^']*'|\"[^\"]*\"", '""', text)
+    if foreign := _FOREIGN.search(bare):
+        return f"; write {_OWN[foreign[0].lower()]} instead of {foreign[0]}"
+    if listed := re.search(r"\bin \(([^()\[\]]*)\)", bare):
+        return f"; write a list in brackets, [{listed[1]}]"
+    words = re.search(r"(?:=|<|>)\s*(\w+(?: (?!(?:and|or)\b)\w+)+)(?= and | or |\)|$)", bare)
+    return f'; a text with blanks stands in quotes, "{words[1]}"' if words else ""
 
 
 class _Parser:
@@ -225,9 +245,9 @@ def _among(path: str, choices: frozenset[str]) -> Condition:
 
 def _matching(path: str, pattern: str) -> Condition:
     try:
-        search = re.compile(pattern).search
-    except re.error as error:
-        raise ConditionError(f"{pattern} is no regular expression: {error}") from None
+        search = compile_search(pattern)
+    except ValueError as error:
+        raise ConditionError(str(error)) from None
     return Condition(lambda s: any(search(value) for value in s.all(path)), (path,))
 
 

@@ -85,6 +85,8 @@ def _earliest(
     begin = earliest
     if known and known.since <= times.write(earliest) < known.until:
         begin = times.read(known.until) or earliest
+    if limit is not None and begin >= limit:
+        return None
     until = earliest + timedelta(days=context.slots.horizon)
     found: datetime | None = None
     for opens, closes in _days(station, begin, until):

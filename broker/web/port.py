@@ -8,6 +8,8 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.web.server import Site
 
+from broker.connectors.base import not_bound
+
 
 class WebPort:
     """Serves a site at one address."""
@@ -23,7 +25,7 @@ class WebPort:
         try:
             self._listening = self._reactor.listenTCP(self._port, self._site, interface=self._bind)
         except CannotListenError as error:
-            return fail(OSError(getattr(error.socketError, "errno", 0) or 0, f"{error.interface}:{error.port}: {error.socketError}"))
+            return fail(not_bound(error))
         return succeed(f"http {self._bind}:{self._listening.getHost().port}")
 
     def stop(self) -> Deferred[None]:

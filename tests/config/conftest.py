@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,8 @@ _HOST = Option("host", "text", "Peer.", default="127.0.0.1")
 class Registry:
     LISTENERS: Mapping[str, Spec]
     DESTINATIONS: Mapping[str, Spec]
+    CHECKS: Mapping[tuple[str, str], Any] = field(default_factory=dict)
+    WARNINGS: Mapping[str, Any] = field(default_factory=dict)
 
 
 REGISTRY = Registry(

@@ -76,11 +76,11 @@ def test_a_secret_comes_from_a_file(tmp_path: Path) -> None:
         ("a: [1, 2", 1, "not YAML"),
         ("a: 1\n? [b]\n: 2", 2, "a key is a single word or text"),
         ("a: !include x", 1, "tag !include is not known here"),
-        ("a: &a [*a]", 1, "nested too deeply"),
+        ("a: &a [*a]", 1, "this alias stands for what it stands in"),
         ("a: *nothing", 1, "not YAML"),
         ("a: 1\n---\nb: 2", 2, "not YAML"),
         ("[" * 3000, 0, "nested too deeply"),
-        ("a: \x00", 0, "not YAML"),
+        ("a: \x00", 1, "not YAML"),
     ],
 )
 def test_a_mistake_has_its_line(text: str, line: int, what: str) -> None:
@@ -106,3 +106,46 @@ def test_a_file_that_is_not_utf8_or_too_large(tmp_path: Path) -> None:
     assert [p.what for p in read_document(path, "f.yaml", {}).problems] == ["not UTF-8 (byte 3)"]
     path.write_bytes(b"#" * (4 * 1024 * 1024 + 1))
     assert [p.what for p in read_document(path, "f.yaml", {}).problems] == ["larger than 4 MB"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "instead"),
+    [
+        ("a:\n\t- b\n", 2, "indent with blanks, not with tabs"),
+        ("a: b: c\n", 1, "put a text with a colon in quotes"),
+        ("a: @b\n", 1, "put a text that begins with @ in quotes"),
+        ("a: {b: %c}\n", 1, "put a text that begins with % in quotes"),
+        ("a: *\n", 1, "put a text that begins with * in quotes"),
+        ("a: {OBX[2]-5: x}\n", 1, 'put what has brackets or braces in quotes, as in {"OBX[2]-5": X}'),
+        ("a: {port: ${PORT}}\n", 1, "put what has brackets or braces in quotes"),
+        ("a: [b\n", 2, "close every bracket and brace"),
+        ('a: "b\nc: d\n', 3, "close every quotation mark"),
+        ("a:\n  - b: c\n - d\n", 3, "begin this line in the same column as those it belongs to"),
+        ('a: "b" = c\n', 1, "put the whole text in one pair of quotes"),
+        ("a: b\0c\n", 1, "remove this character"),
+        ("x: y\na: b\x07c\n", 2, "remove this character"),
+        ("a: b\n---\na: b\n", 2, "remove the line ---"),
+    ],
+)
+def test_what_is_not_yaml_says_what_to_write(text: str, line: int, instead: str) -> None:
+    (problem,) = parse_document(text, "f.yaml", {}).problems
+    assert problem.what.startswith("not YAML: ")
+    assert (problem.line, instead in problem.instead) == (line, True), problem
+
+
+@pytest.mark.parametrize("text", ["a: &x [1, *x]", "a: &x\n  - b: {c: *x}"])
+def test_an_alias_that_holds_itself_is_told_once_and_shortly(text: str) -> None:
+    (problem,) = parse_document(text, "f.yaml", {}).problems
+    assert problem.what == "this alias stands for what it stands in"
+    assert len(problem.where) < 20
+
+
+def test_keys_are_not_merged() -> None:
+    (problem,) = parse_document("a: &x {b: c}\nd: {<<: *x}", "f.yaml", {}).problems
+    assert (problem.line, problem.what, problem.instead) == (2, "keys are not merged here", "write them out")
+
+
+def test_a_file_in_another_encoding_says_where_and_how_to_save_it(tmp_path: Path) -> None:
+    (tmp_path / "f.yaml").write_bytes("a: b\nc: é\n".encode("latin-1"))
+    (problem,) = read_document(tmp_path / "f.yaml", "f.yaml", {}).problems
+    assert (problem.line, problem.what, problem.instead) == (2, "not UTF-8 (byte 8)", "save the file as UTF-8")

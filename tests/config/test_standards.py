@@ -28,6 +28,12 @@ HL7 = [
     ("accept: MSH-9.1 = ORM", "accept: MSH-9.1 = ORM and PID-99 = x", 2, "problem", "PID has no field 99", ""),
     ("accept: MSH-9.1 = ORM", "accept: MSH-9.1 = OMR", 2, "warning", "OMR is not in HL7 table 0076", "ORM"),
     ("accept: MSH-9.1 = ORM", "accept: MSH-12 = 2.3 and TQ1-9 exists", 2, "warning", "HL7 2.3 has no TQ1-9", "it is in 2.5 to 2.8.2"),
+    ("accept: MSH-9.1 = ORM", "accept: MSH-9 = ORM^O01", 2, "warning", "MSH-9 (Message Type) is compared whole", "MSH-9.1 = ORM and MSH-9.2 = O01"),
+    (STEP, "- when: PID-3 != 4711\n    drop: x", 4, "warning", "PID-3 (Patient Identifier List) is compared whole", "write PID-3.1"),
+    (STEP, "- when: not (PV1-2 = E or OBX[*]-3 in [A, B])\n    drop: x", 4, "warning", "OBX[*]-3 (Observation Identifier) is", "OBX[*]-3.1"),
+    (STEP, "- for_each: {segment: OXB, steps: [{drop: x}]}", 4, "problem", "HL7 has no segment OXB", "OBX"),
+    (STEP, "- add: {segment: OXB}", 4, "problem", "HL7 has no segment OXB", "OBX"),
+    (STEP, "- add: {segment: ZPI, after: PDI}", 4, "problem", "HL7 has no segment PDI", "did you mean PID?"),
     (STEP, "- set: {ORC-1: NWW}", 4, "warning", "NWW is not in HL7 table 0119 (Order Control)", "write one of NW, "),
     (STEP, "- set: {OBX-11: 7}", 4, "warning", "7 is not in HL7 table 0085", "write one of C, D, F"),
     (STEP, "- set: {MSH-9: XXX}", 4, "warning", "XXX is not in HL7 table 0076", "…"),
@@ -65,6 +71,9 @@ def test_what_hl7_does_not_know_is_shown_at_its_place(
         "- require: PID-8.1",  # a primitive is its own first component
         "- require: OBX-5.9",  # of whatever type OBX-2 says
         "- set: {PID-8: X}",  # table 0001 is the user's
+        "- when: MSH-12 in [2.3, 2.3.1] and MSH-11 = P and PID-7 = 19610615\n    drop: x",  # what else they have nobody sends
+        "- when: PID-3 exists and PV1-2 = E\n    drop: x",
+        "- for_each: {segment: ZPI, steps: [{drop: x}]}",
         "- set: {ORC-1: '{ORC-1 or ORC-5}'}",  # not known before a message comes
         "- set: {PID-19: '\"\"'}",  # deletes
         "- set: {TQ1-9.1: TD5}",  # TD<integer>

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from broker.connectors import file_destination, file_disk
 from broker.connectors.base import Destination, Listener
-from broker.connectors.file import DESTINATION, LISTENER, FileDestination, FileListener, check_settings
+from broker.connectors.file import DESTINATION, LISTENER, FileDestination, FileListener, check_destination, check_listener
 from broker.connectors.file_destination import check_name
 from broker.errors import Retry, StoreError
 from broker.hl7.batch import parts
@@ -411,7 +411,7 @@ def test_a_file_appears_only_when_it_is_durable(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("spec", [LISTENER, DESTINATION], ids=lambda spec: spec.kind)
 def test_the_example_is_right(spec: Any) -> None:
     settings = spec.read(yaml.safe_load(spec.example)["file"])
-    assert list(check_settings(settings)) == []
+    assert list((check_listener if spec is LISTENER else check_destination)(settings)) == []
 
 
 @pytest.mark.parametrize(
@@ -439,9 +439,9 @@ def test_a_template_of_names_is_checked(template: str, wrong: str) -> None:
 @pytest.mark.parametrize(("key", "folder"), [("archive", "."), ("failed", "/srv/in/"), ("answers", "../in")])
 def test_files_are_never_kept_where_they_are_read(key: str, folder: str) -> None:
     settings = LISTENER.read({"folder": "/srv/in", key: folder})
-    assert [key for key, _ in check_settings(settings)] == [key]
+    assert [key for key, _ in check_listener(settings)] == [key]
 
 
 def test_a_pattern_is_a_name() -> None:
-    assert dict(check_settings({"pattern": "../*.hl7"})).keys() == {"pattern"}
+    assert dict(check_listener(LISTENER.read({"folder": "/srv/in", "pattern": "../*.hl7"}))).keys() == {"pattern"}
     assert set(file_destination.FIELDS) >= {"type", "control_id", "id"}

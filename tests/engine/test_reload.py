@@ -169,6 +169,17 @@ def test_a_port_that_is_taken_leaves_everything_as_it_was(site: Site) -> None:
     assert site.apply()[1].number == 2
 
 
+def test_a_listener_that_cannot_be_made_leaves_everything_as_it_was(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def listener(*_: Any) -> Any:
+        raise ValueError("certificate: it is encrypted")
+
+    monkeypatch.setattr(site.broker, "listener", listener)
+    site.spoil("channels.yaml", "fallback: windows-1252 #", "idle: 90s #")
+    with pytest.raises(BrokerError, match="it is encrypted; what ran goes on unchanged"):
+        site.apply()
+    assert site.say(site.connect(HL7), "A1") == "AA"
+
+
 def test_files_that_are_not_in_order_change_nothing(site: Site) -> None:
     site.spoil("channels.yaml", "from: hospital", "from: hospitl")
     with pytest.raises(ConfigError, match="there is no listener hospitl"):
@@ -291,6 +302,14 @@ def test_the_next_start_is_on_the_version_taken_up_again_until_the_folder_change
     assert kept is not None
     assert chosen(site.channels, site.versions) == site.versions.channels(kept)
     site.spoil("routes/orders.yaml", "description: ", "description: Well, ")
+    assert chosen(site.channels, site.versions) == site.channels
+
+
+def test_a_damaged_version_does_not_keep_the_broker_from_starting(site: Site) -> None:
+    site.spoil("routes/registration.yaml", "accept: ", "accept: PID-3.1 = NOBODY and ")
+    site.apply()
+    site.wait(site.broker.reload.rollback(None, "bob"))
+    (site.folder / "data/configurations/0003/files/routes/orders.yaml").unlink()
     assert chosen(site.channels, site.versions) == site.channels
 
 

@@ -14,7 +14,7 @@ from broker.pipeline.header import Header, check_keyword
 from broker.pipeline.shape import Mistakes, check, did_you_mean
 from broker.pipeline.tables import read_table
 from broker.ris.entities import Exam
-from broker.spec import Option, Spec
+from broker.spec import Option, Spec, mapping_schema
 
 
 def test_a_table_is_looked_up_by_its_first_column() -> None:
@@ -79,7 +79,34 @@ def test_a_shape_is_judged_as_json_schema_judges_it(value: Any, place: tuple[str
     assert all(what in m.what for m in mistakes.found)
 
 
+@pytest.mark.parametrize(
+    ("value", "what", "instead"),
+    [
+        ({"port": 1, "wait": 30}, "text is needed here, not an integer", "write it such as 30s, 5m or 24h"),
+        ({"port": 1, "inner": True}, "a mapping is needed here, not true or false", "write {on: true}"),
+        (5, "a mapping is needed here, not an integer", "write {port: 5}"),
+        ({"port": 1, "kind": "c"}, "c is not one of a, b", "write one of these"),
+    ],
+)
+def test_a_wrong_shape_says_what_to_write(value: Any, what: str, instead: str) -> None:
+    mistakes = Mistakes()
+    check(SPEC.schema(), value, mistakes)
+    assert [(m.what, m.instead) for m in mistakes.found] == [(what, instead)]
+
+
+def test_a_mapping_without_a_single_key_that_is_meant_names_its_keys() -> None:
+    mistakes = Mistakes()
+    check(mapping_schema((Option("from", "text", "From.", ""), Option("to", "text", "To.", ""))), "YYYY", mistakes)
+    assert [(m.what, m.instead) for m in mistakes.found] == [("a mapping is needed here, not text", "its keys are from, to")]
+
+
+def test_a_table_with_semicolons_says_so() -> None:
+    assert [(f.line, f.instead) for f in read_table("t", "a;b\n1;2\n")[1]] == [(1, "put commas between the columns")]
+
+
 def test_did_you_mean() -> None:
+    assert did_you_mean("PDI", ["PID", "QPD"]) == "did you mean PID?"
+    assert did_you_mean("UTF-8", ["8859/1", "UNICODE UTF-8"]) == "did you mean UNICODE UTF-8?"
     assert did_you_mean("acept", ["accept", "answer"]) == "did you mean accept?"
     assert did_you_mean("zzz", ["b", "a"]) == "known: a, b"
     assert did_you_mean("zzz", []) == "none are known"

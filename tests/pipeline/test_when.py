@@ -87,6 +87,15 @@ def test_a_condition_on_a_dicom_header_and_on_an_event() -> None:
         ("PID-0 exists", "numbers begin at 1"),
         ("(" * 60 + "PID-3 exists" + ")" * 60, "nested too deeply"),
         ("not " * 60 + "PID-3 exists", "nested too deeply"),
+        ("MSH-9.1 == ORM", "; write = instead of =="),
+        ("PV1-2 = E && PID-8 = F", "; write and instead of &&"),
+        ("PV1-2 = E || PID-8 = F", "; write or instead of ||"),
+        ("PV1-2 = E AND PID-8 = F", "; write and instead of AND"),
+        ("PV1-2 <> E", "; write != instead of <>"),
+        ("PV1-2 contains E", "; write matches instead of contains"),
+        ("PV1-2 in (E, I)", "; write a list in brackets, [E, I]"),
+        ("PID-5.1 = DOE JANE", '; a text with blanks stands in quotes, "DOE JANE"'),
+        ("PID-5.1 = DOE JANE and PV1-2 = E", '"DOE JANE"'),
     ],
 )
 def test_what_is_no_condition_says_why(text: str, what: str) -> None:
