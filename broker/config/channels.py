@@ -62,6 +62,10 @@ def _surroundings(session: Session, tables: Mapping[str, Table], destinations: t
 def _channel(session: Session, name: str, source: str, route_file: str, base: Compilation) -> Channel | None:
     path = session.folder / route_file
     place = ("channels", name, "route")
+    if path.is_dir():
+        known = sorted(str(p.relative_to(session.folder)) for p in path.glob("*.yaml"))
+        session.problem(place, f"{route_file} is a folder", f"name a file in it, such as {known[0] if known else 'orders.yaml'}")
+        return None
     if not path.is_file():
         known = sorted(str(p.relative_to(session.folder)) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         session.problem(place, f"there is no file {route_file}", did_you_mean(route_file, known))

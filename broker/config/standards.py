@@ -21,6 +21,7 @@ _FORMS = {  # HL7 data types whose form can be told from a constant (2.5.1 chapt
     "NM": (r"[+-]?\d+(\.\d*)?", "a number"),
     "SI": (r"\d{1,4}", "a whole number of at most 4 digits"),
 }
+_ONE_IN_PRACTICE = ("TS", "VID", "PT")  # senders leave the components behind the first empty
 _NULL = '""'  # deletes what the receiver has (2.5.1 chapter 2.7)
 _LISTED = 12  # codes of a table that a warning names
 
@@ -80,9 +81,13 @@ class _Hl7:
             if version and feed.text not in ("", _NULL):
                 for what, instead in _faults(feed, version):
                     self._session.add(feed.problem(self._examined, what, instead), severity="warning")
+        if self._examined.compilation.protocol != "hl7":
+            return
         for place, condition in self._examined.compilation.conditions:
+            for path, text in condition.compared:
+                self._compared(place, path, text)
             for path, texts in condition.only.items():
-                if path.startswith("MSH-") and self._examined.compilation.protocol == "hl7":
+                if path.startswith("MSH-") and not self._is_whole(path):
                     self._asked(place, path, texts)
 
     def _path(self, place: Place, path: str, stated: tuple[str, ...]) -> None:
@@ -124,6 +129,23 @@ class _Hl7:
             return ""
         tried = (*stated, standard.DEFAULT, *reversed(VERSIONS))
         return next((version for version in tried if standard.describe(path, version)), "")
+
+    def _compared(self, place: Place, path: str, text: str) -> None:
+        """Warn of a comparison that fails as soon as the sender fills one component more."""
+        if text and self._is_whole(path):
+            found = standard.describe(path, self._version(path, self._stated))
+            parts = [f"{path}.{number} = {part}" for number, part in enumerate(text.split("^"), 1) if part]
+            instead = f"write {' and '.join(parts)}" if parts[1:] else f"write {path}.1"
+            name = f" ({found.name})" if found else ""
+            self._note("warning", place, f"{path}{name} is compared whole, with all its components", instead)
+
+    def _is_whole(self, path: str) -> bool:
+        """Whether a path names a field of several components that senders do fill."""
+        version = self._version(path, self._stated)
+        found = standard.describe(path, version) if version else None
+        if found is None or found.datatype in (*standard.PRIMITIVE, *_ONE_IN_PRACTICE) or parse(path).component:
+            return False
+        return bool(standard.describe(f"{path}.2", version))
 
     def _asked(self, place: Place, path: str, texts: Iterable[str]) -> None:
         version = self._version(path, self._stated)

@@ -95,15 +95,14 @@ def _item(item: Any, compilation: Compilation) -> Block:
 
 def _branches(item: Mapping[str, Any], compilation: Compilation) -> Block:
     """Return a `when` with several steps, and perhaps `otherwise`."""
-    for name in item:
-        if name not in {option.name for option in BLOCK}:
-            compilation.mistakes.add(
-                f"{name} cannot stand beside steps: and otherwise:", "put it into the list as a step", key=(str(name),)
-            )
+    beside = [name for name in item if name not in {option.name for option in BLOCK}]
+    for name in beside:
+        instead = f"write steps: [{{{name}: {item[name] if isinstance(item[name], str) else '…'}}}]"
+        compilation.mistakes.add(f"{name} cannot stand beside steps: and otherwise:", instead, key=(str(name),))
     if "when" not in item:
         compilation.mistakes.add("a block of steps needs a condition", "add when: and the condition")
     when = compilation.condition(item.get("when"), "when")
-    then = nested(item.get("steps"), compilation.at("steps"))
+    then = NOTHING if beside and "steps" not in item else nested(item.get("steps"), compilation.at("steps"))
     other = nested(item["otherwise"], compilation.at("otherwise")) if "otherwise" in item else NOTHING
     holds = when.holds
 

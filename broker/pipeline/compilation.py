@@ -193,6 +193,9 @@ class Compilation:
 
     def template(self, value: object, *key: str | int) -> Template:
         """Return a text with references, compiled."""
+        if isinstance(value, Mapping | list):
+            self.mistakes.add(f"a text is needed here, not {'a list' if isinstance(value, list) else 'a mapping'}", _quoted(value), key=key)
+            value = ""
         return compile_template(_text(value), self.tables, self.mistakes.at(*key), partial(self._field, key))
 
     def field(self, path: str) -> Field | str | None:
@@ -209,6 +212,13 @@ class Compilation:
             return f"{path} names several places; use the step join"
         self._note(path, key)
         return Field(path, self.protocol == "hl7")
+
+
+def _quoted(value: Mapping[str, object] | list[object]) -> str:
+    """Return how what was meant as a text is written: YAML takes a reference without quotes for a mapping."""
+    if isinstance(value, Mapping) and list(value.values()) == [None]:
+        return f'write it in quotes, "{{{next(iter(value))}}}"'
+    return "put a text that has brackets or braces in quotes"
 
 
 def _text(value: object) -> str:

@@ -58,10 +58,17 @@ class Mistakes:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `did you mean X?`, or what is known when nothing is near."""
     names = sorted(known)
-    near = get_close_matches(name, names, n=1, cutoff=0.6)
-    if near:
-        return f"did you mean {near[0]}?"
+    if near := _nearest(name, names):
+        return f"did you mean {near}?"
     return f"known: {', '.join(names)}" if names else "none are known"
+
+
+def _nearest(name: str, names: list[str]) -> str:
+    """Return the name that is most like another: of equally near ones that with its letters, then one that holds it; "" for none."""
+    near = get_close_matches(name, names, n=5, cutoff=0.6)
+    near.sort(key=lambda one: sorted(one) != sorted(name))
+    holding = [one for one in names if len(name) > 2 and name.casefold() in one.casefold()]
+    return next(iter(near or holding), "")
 
 
 def check(schema: Mapping[str, Any], value: Any, mistakes: Mistakes) -> bool:
@@ -93,15 +100,28 @@ def _wrong_type(error: Violation, place: Place) -> list[Mistake]:
     hint = ""
     if wanted[0] in ("integer", "number", "boolean") and isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?|true|false", value):
         hint = "write it without quotes"
+    elif "string" in wanted and "pattern" in error.schema:
+        hint = f"write it {_pattern(error.schema['pattern'])}"
+    elif "object" in wanted and error.schema.get("properties"):
+        hint = _as_mapping(error.schema, value)
     elif "string" in wanted and _type(value) in ("integer", "number", "boolean"):
         hint = f'write "{str(value).lower() if isinstance(value, bool) else value}" in quotes'
     named = " or ".join(_NAMES[one] for one in wanted)
     return [Mistake(place, f"{named} is needed here, not {_NAMES.get(_type(value), 'nothing')}", hint)]
 
 
+def _as_mapping(schema: Mapping[str, Any], value: Any) -> str:
+    """Return how a bare value is written as the mapping that is needed: under its one required key, else with keys of its choice."""
+    required = schema.get("required", ())
+    if len(required) == 1 and _type(value) in ("integer", "number", "string", "boolean"):
+        return f"write {{{required[0]}: {str(value).lower() if isinstance(value, bool) else value}}}"
+    return f"its keys are {', '.join(schema['properties'])}"
+
+
 def _not_listed(error: Violation, place: Place) -> list[Mistake]:
     known = [str(one) for one in error.validator_value]
-    return [Mistake(place, f"{_show(error.instance)} is not one of {', '.join(known)}", did_you_mean(str(error.instance), known))]
+    near = _nearest(str(error.instance), known)
+    return [Mistake(place, f"{_show(error.instance)} is not one of {', '.join(known)}", f"did you mean {near}?" if near else "write one of these")]
 
 
 def _wrong_form(error: Violation, place: Place) -> list[Mistake]:

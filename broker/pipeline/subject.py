@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -44,12 +45,29 @@ class EventSubject:
         return bool(references.resolve(path, self._scope))
 
 
+_OTHERWISE_WRITTEN = re.compile(r"([A-Za-z][A-Za-z0-9]{2})[-. ]?(\d+)(?:[\[(](\d+|\*)[\])])?(?:[-.](\d+))?(?:[-.](\d+))?")
+
+
 def _check_hl7(path: str) -> str:
     try:
         hl7_path.parse(path)
     except ValueError as error:
-        return f"{error}; an HL7 path is written like PID-3.1, OBX[2]-5 or PID-3[*].4"
+        return str(error).partition(";")[0] + f"; did you mean {meant}?" if (meant := _meant(path)) else str(error)
     return ""
+
+
+def _meant(path: str) -> str:
+    """Return the HL7 path that somebody meant who wrote it as other tools do: PID.5.1, PID-5-1, pid-5.1, PID-3(2).1."""
+    match = _OTHERWISE_WRITTEN.fullmatch(path)
+    if match is None:
+        return ""
+    segment, field, repetition, *parts = match.groups()
+    meant = f"{segment.upper()}-{field}" + (f"[{repetition}]" if repetition else "") + "".join(f".{part}" for part in parts if part)
+    try:
+        hl7_path.parse(meant)
+    except ValueError:
+        return ""
+    return meant
 
 
 def _check_event(path: str) -> str:

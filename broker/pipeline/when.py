@@ -31,6 +31,7 @@ class Condition:
     holds: Test
     paths: tuple[str, ...] = ()  # that it reads
     only: Mapping[str, frozenset[str]] = field(default_factory=dict)  # path -> the values outside of which it cannot hold
+    compared: tuple[tuple[str, str], ...] = ()  # a path and a text that must be the same, or must not
 
     @property
     def never(self) -> bool:
@@ -212,12 +213,16 @@ def _paths(parts: list[Condition]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(path for part in parts for path in part.paths))
 
 
+def _compared(parts: list[Condition]) -> tuple[tuple[str, str], ...]:
+    return tuple(dict.fromkeys(pair for part in parts for pair in part.compared))
+
+
 def _either(parts: list[Condition]) -> Condition:
     tests = tuple(part.holds for part in parts)
     possible = [part for part in parts if not part.never] or parts
     shared = set(possible[0].only).intersection(*(part.only for part in possible))
     only = {path: frozenset().union(*(part.only[path] for part in possible)) for path in shared}
-    return Condition(lambda s: any(test(s) for test in tests), _paths(parts), only)
+    return Condition(lambda s: any(test(s) for test in tests), _paths(parts), only, _compared(parts))
 
 
 def _both(parts: list[Condition]) -> Condition:
@@ -226,21 +231,22 @@ def _both(parts: list[Condition]) -> Condition:
     for part in parts:
         for path, values in part.only.items():
             only[path] = only[path] & values if path in only else values
-    return Condition(lambda s: all(test(s) for test in tests), _paths(parts), only)
+    return Condition(lambda s: all(test(s) for test in tests), _paths(parts), only, _compared(parts))
 
 
 def _negated(inner: Condition) -> Condition:
     holds = inner.holds
-    return Condition(lambda s: not holds(s), inner.paths)
+    return Condition(lambda s: not holds(s), inner.paths, compared=inner.compared)
 
 
 def _among(path: str, choices: frozenset[str]) -> Condition:
+    compared = tuple((path, text) for text in sorted(choices))
     if "*" in path:
-        return Condition(lambda s: not choices.isdisjoint(s.all(path)), (path,))
+        return Condition(lambda s: not choices.isdisjoint(s.all(path)), (path,), compared=compared)
     if len(choices) == 1:
         (one,) = choices
-        return Condition(lambda s: s.get(path) == one, (path,), {path: choices})
-    return Condition(lambda s: s.get(path) in choices, (path,), {path: choices})
+        return Condition(lambda s: s.get(path) == one, (path,), {path: choices}, compared)
+    return Condition(lambda s: s.get(path) in choices, (path,), {path: choices}, compared)
 
 
 def _matching(path: str, pattern: str) -> Condition:

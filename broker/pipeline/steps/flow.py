@@ -71,6 +71,7 @@ def _compile_for_each(settings: Mapping[str, Any], compilation: Compilation) -> 
         return _nothing
     if name == "MSH" or (wrong := compilation.within and compilation.within.outside(name)):
         compilation.mistakes.add("there is one MSH" if name == "MSH" else str(wrong), key=(kind,))
+    compilation.path(name, kind)
     inner = replace(compilation, within=Within(name, group))
     block = nested(settings["steps"], inner.at("steps"))
 

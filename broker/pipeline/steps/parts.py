@@ -153,6 +153,8 @@ def _compile_add(settings: Mapping[str, Any], compilation: Compilation) -> Step:
         compilation.mistakes.add("either before: or after:", "remove one of them", key=("before",))
     if not SEGMENT.fullmatch(name) or name == "MSH":
         compilation.mistakes.add(f"{name} is no segment that can be added", "write its name, such as ZPI", key=("segment",))
+    else:
+        replace(compilation, within=None).path(name, "segment")
     surroundings = replace(compilation, within=None)
     setters = []
     for path, value in settings["fields"].items():
