@@ -11,7 +11,7 @@ import tempfile
 from collections import deque
 from pathlib import Path
 
-from load import FS, VT, Sink, order
+from load import Sink, order
 from process import HERE, TOP, free_ports, running
 
 sys.path.insert(0, str(TOP))
@@ -62,8 +62,8 @@ async def _rate(width: int, delay: float, messages: int) -> float:
         fill(data / "broker.db", messages)
         environment = {**{n: str(p) for n, p in ports.items()}, "BROKER_DATA": str(data), "PYTHONPATH": str(TOP), "WIDTH": str(width)}
         command = [sys.executable, "-m", "broker", "--config", str(HERE / "passthrough" / "channels.yaml"), "run"]
-        sink, loop = Sink(), asyncio.get_running_loop()
-        peer = await loop.create_server(lambda: _Slow(sink, delay), "127.0.0.1", ports["SINK_PORT"])
+        sink, loop = Sink(delay), asyncio.get_running_loop()
+        peer = await loop.create_server(sink.protocol, "127.0.0.1", ports["SINK_PORT"])
         try:
             with running(command, [ports["HL7_PORT"]], environment, Path(folder)):
                 while len(sink.seen) < messages:
@@ -73,30 +73,6 @@ async def _rate(width: int, delay: float, messages: int) -> float:
         if sink.disorder:
             raise RuntimeError(f"{sink.disorder} deliveries out of their patient's order")
         return (len(sink.seen) - 1) / (sink.at - sink.began)
-
-
-class _Slow(asyncio.Protocol):
-    """Answers AA after a while."""
-
-    def __init__(self, sink: Sink, delay: float) -> None:
-        self.sink, self.delay, self.rest = sink, delay, b""
-        self.loop = asyncio.get_running_loop()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
-
-    def data_received(self, data: bytes) -> None:
-        data = self.rest + data
-        while (end := data.find(FS)) >= 0:
-            raw, data = data[1:end], data[end + 2 :]
-            self.sink.note(raw)
-            id = raw[: raw.find(b"\r")].split(b"|")[9]
-            answer = VT + b"MSH|^~\\&|SINK||||20260101||ACK|" + id + b"|P|2.5.1\rMSA|AA|" + id + b"\r" + FS
-            if self.delay:
-                self.loop.call_later(self.delay, self.transport.write, answer)
-            else:
-                self.transport.write(answer)
-        self.rest = data
 
 
 def main(messages: int = 8000) -> None:

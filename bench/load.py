@@ -65,9 +65,10 @@ def document(n: int, patient: int) -> bytes:
 
 
 @dataclass
-class Sink(asyncio.Protocol):
+class Sink:
     """Answers AA to everything; remembers which orders came, and whether in order per patient."""
 
+    delay: float = 0.0  # seconds before it answers
     seen: set[bytes] = field(default_factory=set)
     last: dict[bytes, bytes] = field(default_factory=dict)
     twice: int = 0
@@ -94,7 +95,7 @@ class Sink(asyncio.Protocol):
 
 class _SinkWire(asyncio.Protocol):
     def __init__(self, sink: Sink) -> None:
-        self.sink, self.rest = sink, b""
+        self.sink, self.rest, self.loop = sink, b"", asyncio.get_running_loop()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]
@@ -105,8 +106,11 @@ class _SinkWire(asyncio.Protocol):
             raw, data = data[1:end], data[end + 2 :]
             control_id = raw[: raw.find(b"\r")].split(b"|")[9]
             self.sink.note(raw)
-            head = b"MSH|^~\\&|SINK||||20260101||ACK|" + control_id + b"|P|2.5.1\rMSA|AA|" + control_id + b"\r"
-            self.transport.write(VT + head + FS)
+            answer = VT + b"MSH|^~\\&|SINK||||20260101||ACK|" + control_id + b"|P|2.5.1\rMSA|AA|" + control_id + b"\r" + FS
+            if self.sink.delay:
+                self.loop.call_later(self.sink.delay, self.transport.write, answer)
+            else:
+                self.transport.write(answer)
         self.rest = data
 
 

@@ -109,7 +109,7 @@ class Broker:
         self._parts = Parts(intake, self.hl7, self.dicom, self.couriers, self.clock, listeners, {}, rules)
         self.reload = self._reload(path or config.file, environment)
         listeners[WEB] = self.web(config.web)
-        self._upkeep = [LoopingCall(self.couriers.poll), LoopingCall(lambda: ensureDeferred(self.reload.poll()))]
+        self._upkeep = [LoopingCall(self._renew), LoopingCall(lambda: ensureDeferred(self.reload.poll()))]
         for call in self._upkeep:
             call.clock = reactor
         self._delivering = False
@@ -154,6 +154,10 @@ class Broker:
         await web.stop()
         await self.db.close()
         self.spool.release()
+
+    def _renew(self) -> None:
+        self.couriers.poll()
+        self.hl7.route_waiting()
 
     async def _tidy_spool(self) -> None:
         """Take the spool for this process, and remove what a crash left in it."""

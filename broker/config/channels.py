@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from broker.config.connections import PROTOCOLS, receivers
+from broker.config.connections import receivers
 from broker.config.files import read_document, read_text
 from broker.config.models import RIS, Channel, Destination, Listener, Site
 from broker.config.options import CHANNEL
@@ -27,7 +27,7 @@ def read_channels(
     section = session.section("channels")
     if not section:
         session.problem(("channels",), "no channel is configured", "add one, such as orders: {from: hospital, route: routes/orders.yaml}")
-    sources: dict[str, Protocol] = {RIS: "ris", **{one.name: PROTOCOLS[one.kind] for one in listeners}}
+    sources: dict[str, Protocol] = {RIS: "ris", **{one.name: session.registry.PROTOCOLS[one.kind] for one in listeners}}
     base = _surroundings(session, tables, destinations, site)
     found = []
     for name, value in section.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from broker.config.casefiles import check_cases
 from broker.config.channels import read_channels
 from broker.config.connections import check_ports, read_destinations, read_listeners
 from broker.config.files import read_document
@@ -56,6 +57,7 @@ def _config(session: Session, path: Path, value: Mapping[str, object], *, standa
     if standards:
         check_standards(session, _texts(top["extensions"]))
         check_pointers(session, path, channels)
+        check_cases(session, channels)
     check_ports(session, listeners, web)
     check_topology(session, tables, listeners, destinations, channels)
     findings = session.sorted()

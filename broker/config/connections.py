@@ -8,11 +8,8 @@ from typing import Any
 
 from broker.config.models import RIS, Destination, Listener, Web
 from broker.config.session import Session
-from broker.model import Protocol
 from broker.pipeline.compilation import Receiver
 from broker.pipeline.shape import Mistakes, Place, check
-
-PROTOCOLS: Mapping[str, Protocol] = {"mllp": "hl7", "file": "hl7", "dicom": "dicom"}
 
 
 def read_listeners(session: Session) -> tuple[Listener, ...]:
@@ -40,14 +37,15 @@ def read_destinations(session: Session) -> tuple[Destination, ...]:
 
 def receivers(session: Session, destinations: tuple[Destination, ...]) -> dict[str, Receiver]:
     """Return what routes may send to, also of those whose settings are wrong: a route that names one is right."""
+    protocols = session.registry.PROTOCOLS
     found = {
-        one.name: Receiver(one.kind, PROTOCOLS[one.kind], one.settings.get("charset") or "", one.settings.get("unencodable") or "refuse")
+        one.name: Receiver(one.kind, protocols[one.kind], one.settings.get("charset") or "", one.settings.get("unencodable") or "refuse")
         for one in destinations
     }
     for name, value in session.section("destinations").items():
         named = [key for key in value if key in session.registry.DESTINATIONS] if isinstance(value, Mapping) else []
         kind = named[0] if named else "mllp"
-        found.setdefault(name, Receiver(kind, PROTOCOLS[kind]))
+        found.setdefault(name, Receiver(kind, protocols[kind]))
     return found
 
 

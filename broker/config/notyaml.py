@@ -9,14 +9,14 @@ from yaml.reader import ReaderError
 
 from broker.errors import Problem
 
-_QUOTES = "put what has brackets or braces in quotes, as in {\"OBX[2]-5\": X}, and close every bracket and brace"
+_QUOTES = 'put what has brackets or braces in quotes, as in {"OBX[2]-5": X}, and close every bracket and brace'
 _INSTEAD = (  # what PyYAML says, and what to do; the first that is found
     (r"character '\\t'", "indent with blanks, not with tabs"),
     (r"character '(.)' that cannot start", r"put a text that begins with \1 in quotes"),
     (r"mapping values are not allowed", "put a text with a colon in quotes, and indent what belongs together alike"),
     (r"expected alphabetic or numeric", "put a text that begins with * in quotes"),
     (r"undefined alias", "put a text that begins with * in quotes"),
-    (r"expected ',' or '.', but got '<stream end>'", "close every bracket and brace"),
+    (r"'<stream end>'", "close every bracket and brace"),
     (r"expected ',' or '.'|while parsing a flow node", _QUOTES),
     (r"unexpected end of stream", "close every quotation mark"),
     (r"another document", "remove the line ---: a file holds one document"),

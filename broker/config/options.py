@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+from broker.model import Protocol as ProtocolName
 from broker.spec import Option, Spec, mapping_schema
 
 VERSION = 1
@@ -22,6 +23,10 @@ class Registry(Protocol):
     @property
     def DESTINATIONS(self) -> Mapping[str, Spec]:
         """Destinations by the key they have in channels.yaml."""
+
+    @property
+    def PROTOCOLS(self) -> Mapping[str, ProtocolName]:
+        """What each kind carries."""
 
     @property
     def CHECKS(self) -> Mapping[tuple[str, str], Concerns]:

@@ -49,7 +49,7 @@ def _check_dicom(session: Session, examined: Examined, feeds: Iterable[Feed]) ->
         wrong = dicom.fault(attribute.vr, feed.text) if attribute else ""
         if attribute and wrong:
             session.add(feed.problem(examined, f"{attribute.keyword} cannot hold it: {wrong}", f"write what fits {attribute.name}"))
-        elif attribute and attribute.vm == "1" and "\\" in feed.text and attribute.vr not in ("LT", "ST", "UT", "UR"):
+        elif attribute and attribute.vm == "1" and "\\" in feed.text and attribute.vr not in dicom.SINGLE:
             session.add(feed.problem(examined, f"{attribute.keyword} has one value", "write it without a backslash"))
 
 

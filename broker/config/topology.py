@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from broker.config.connections import PROTOCOLS
 from broker.config.loops import check_loops
 from broker.config.models import Channel, Destination, Listener
 from broker.config.session import Examined, Session
@@ -41,18 +40,22 @@ def check_topology(
 
 
 def _check_lines(session: Session, listeners: tuple[Listener, ...], destinations: tuple[Destination, ...]) -> None:
-    """Note destinations that would send over the connections of a listener there is not."""
-    known = [listener.name for listener in listeners if listener.kind == "mllp"]
+    """Note destinations that would send over the connections of a listener there is not, or has none for MLLP."""
+    kinds = {listener.name: listener.kind for listener in listeners}
+    known = [name for name, kind in kinds.items() if kind == "mllp"]
     for destination in destinations:
         over = destination.settings.get("over")
+        place = ("destinations", destination.name, destination.kind, "over")
         if isinstance(over, str) and over not in session.section("listeners"):
-            place = ("destinations", destination.name, destination.kind, "over")
             session.problem(place, f"there is no listener {over}", did_you_mean(over, known), "topology")
+        elif over in kinds and kinds[over] != "mllp":
+            what = f"{over} is a {kinds[over]} listener and has no MLLP connections"
+            session.problem(place, what, did_you_mean(over, known), "topology")
 
 
 def _check_acknowledgments(session: Session, listeners: tuple[Listener, ...], destinations: tuple[Destination, ...]) -> None:
     """Note listeners whose application acknowledgments would go to a destination there is not."""
-    known = [one.name for one in destinations if PROTOCOLS[one.kind] == "hl7"]
+    known = [one.name for one in destinations if session.registry.PROTOCOLS[one.kind] == "hl7"]
     for listener in listeners:
         to = listener.settings.get("acknowledge_to")
         if isinstance(to, str) and to not in known:

@@ -32,7 +32,7 @@ class MllpDestination:
         self.width: int = settings["connections"]  # deliveries that may be under way at once
         self._patience: float = settings["answer_timeout"]
         self._asked = ASKED.get(settings["answer"])
-        self._application = settings["answer"] == "application"
+        self._application: float | None = settings["application_timeout"] if settings["answer"] == "application" else None
         self._under_way = 0
         self._queue: deque[Exchange] = deque()  # what waits for a connection
         if settings["over"]:

@@ -30,8 +30,8 @@ class Exchange:
 
     __slots__ = ("_outcome", "application", "control_id", "payload", "result")
 
-    def __init__(self, payload: bytes, control_id: str, *, application: bool = False) -> None:
-        """`application`: an accept acknowledgment is not enough, the application acknowledgment is waited for."""
+    def __init__(self, payload: bytes, control_id: str, *, application: float | None = None) -> None:
+        """`application`: an accept acknowledgment is not enough, so many seconds are left for the application acknowledgment after it."""
         self.payload, self.control_id, self.application = payload, control_id, application
         self.result: Deferred[str] = Deferred()
         self._outcome: Answer | None = None
@@ -42,9 +42,9 @@ class Exchange:
             answer = read_answer(raw)
         except MessageError:
             return Heard.OTHER
-        if self.control_id and answer.control_id != self.control_id:
+        if self.control_id not in ("", answer.control_id, answer.control_id.strip()):
             return Heard.STRANGER
-        if self.application and answer.code == COMMITTED:
+        if self.application is not None and answer.code == COMMITTED:
             return Heard.COMMIT
         self._outcome = answer
         return Heard.ANSWER
@@ -98,8 +98,8 @@ class Line:
         if self._timer is None:
             self._timer = self._clock.callLater(patience, self._expire)
 
-    def hear(self, raw: bytes, patience: float) -> Heard:
-        """Take a frame; a commit is followed by another wait of `patience` seconds for the application's answer."""
+    def hear(self, raw: bytes) -> Heard:
+        """Take a frame; a commit is followed by another wait, for the application's answer."""
         exchange = self.exchange
         if exchange is None:
             return Heard.STRANGER
@@ -109,8 +109,8 @@ class Line:
             exchange.settle()
             if self.exchange is None:
                 self.freed()
-        elif heard is Heard.COMMIT:
-            self.wait(patience)
+        elif heard is Heard.COMMIT and exchange.application is not None:
+            self.wait(exchange.application)
         return heard
 
     def drop(self, why: str) -> None:

@@ -12,9 +12,9 @@ from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.python.failure import Failure
 
 from broker.connectors.mllp_exchange import Heard, Line, Switchboard
-from broker.connectors.mllp_wire import GRACE, endpoint, tls_failure, tune
+from broker.connectors.mllp_wire import GRACE, PAUSE, endpoint, tls_failure, tune
 from broker.connectors.tls import credentials, secured
-from broker.hl7.mllp import Frame, Framer
+from broker.hl7.mllp import Fault, Frame, Framer
 from broker.obs.log import Log
 from broker.obs.metrics import Metrics
 
@@ -39,6 +39,7 @@ class _Sender(TwistedProtocol):
     def __init__(self, pool: Dialled) -> None:
         self._pool = pool
         self._framer = Framer(pool.settings["limit"])
+        self._silence: Any = None
         self.line: Line
         self.lost: Deferred[None] = Deferred()
 
@@ -47,26 +48,39 @@ class _Sender(TwistedProtocol):
         self.line = Line(self.transport, self._pool.reactor, self._pool.pump)
 
     def dataReceived(self, data: bytes) -> None:
-        for item in self._framer.receive(data):
-            if self.line.cut:
-                return  # what it says now is too late
-            if isinstance(item, Frame):
-                self._read(item.raw)
-            else:
-                self._pool.count(item.name, item.detail, item.tail)
-                if item.fatal:
-                    self.line.drop(f"the answer broke the framing: {item.detail}")
+        self._take(self._framer.receive(data))
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+        if self._framer.may_be_whole and not self.line.cut:
+            self._silence = self._pool.reactor.callLater(PAUSE, self._silent)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         why = tls_failure(reason)
+        if self._silence is not None:
+            self._silence.cancel()
+        self._pool.closed(self)  # nothing more is sent over it, whatever its last words free
+        self._take(self._framer.end())
         if why and not self.line.cut:
             self._pool.count("tls", why)
         self.line.lost(f"no TLS: {why}" if why else "the connection was closed before the answer")
-        self._pool.closed(self)
         self.lost.callback(None)
 
+    def _silent(self) -> None:
+        self._silence = None
+        self._take(self._framer.pause())
+
+    def _take(self, items: list[Frame | Fault]) -> None:
+        for item in items:
+            if isinstance(item, Fault):
+                self._pool.count(item.name, item.detail, item.tail)
+                if item.fatal and not self.line.cut:
+                    self.line.drop(f"the answer broke the framing: {item.detail}")
+            elif not self.line.cut:  # else what it says now is too late
+                self._read(item.raw)
+
     def _read(self, raw: bytes) -> None:
-        heard = self.line.hear(raw, self._pool.settings["application_timeout"])
+        heard = self.line.hear(raw)
         if heard is Heard.OTHER:
             self._pool.count("no_answer", "not an HL7 answer")
             self.line.drop("what came back is not an HL7 answer")

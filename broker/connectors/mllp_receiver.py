@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from broker.connectors.mllp_exchange import Heard, Line
-from broker.connectors.mllp_wire import GRACE, shown, tls_failure, tune
+from broker.connectors.mllp_wire import GRACE, PAUSE, shown, tls_failure, tune
 from broker.hl7.mllp import Fault, Frame, Framer, frame
 from broker.security.tls import names
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from broker.connectors.mllp_listener import MllpListener
 
 CLOSED = "the connection was closed before the answer"
-PAUSE = 0.05  # seconds of silence after which an end block without its CR is one
 
 
 class _Slot:
@@ -164,7 +163,7 @@ class Receiver(Protocol):
 
     def _is_answer(self, raw: bytes) -> bool:
         """Tell whether a frame answers what a destination has sent over this connection; everything else is a message."""
-        return self.line.hear(raw, self._listener.settings["stalled"]) in (Heard.ANSWER, Heard.COMMIT)
+        return self.line.hear(raw) in (Heard.ANSWER, Heard.COMMIT)
 
     def _left(self) -> None:
         self._spoke = True

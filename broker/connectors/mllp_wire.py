@@ -15,6 +15,7 @@ MOST_SECONDS = 32767  # that Linux takes between two probes
 PROBES = 4  # of the system's keepalive, before a silent peer is given up
 _LEFT = "unexpected eof while reading"  # the peer has left without the farewell of TLS, as most do
 GRACE = 5.0  # seconds in which a closing connection may send what is left
+PAUSE = 0.05  # seconds of silence after which an end block without its CR is one
 
 
 def tune(transport: Any, gone_after: float) -> None:

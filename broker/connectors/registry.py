@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from broker.connectors import dicom, file, mllp
 from broker.connectors.dicom_peers import check_ae_title, check_peers
 from broker.connectors.probe import Seen, probe_dicom, probe_mllp
+from broker.model import Protocol
 from broker.obs.log import Log
 from broker.security import tls
 from broker.spec import Spec
@@ -17,6 +18,9 @@ from broker.spec import Spec
 LISTENERS: Mapping[str, Spec] = {"mllp": mllp.LISTENER, "dicom": dicom.LISTENER, "file": file.LISTENER}
 DESTINATIONS: Mapping[str, Spec] = {"mllp": mllp.DESTINATION, "dicom": dicom.DESTINATION, "file": file.DESTINATION}
 
+
+# What each kind carries.
+PROTOCOLS: Mapping[str, Protocol] = {"mllp": "hl7", "file": "hl7", "dicom": "dicom"}
 
 Check = Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]]
 

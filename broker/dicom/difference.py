@@ -13,8 +13,11 @@ from broker.model import Change
 
 
 def difference(before: Dataset, after: Dataset) -> list[Change]:
-    """Return every change in the order of the tags; what is in the n-th item of a sequence is named `Sequence[n].Keyword`, in the first
-    `Sequence.Keyword`, as a route writes it. An element without a keyword is named by its tag."""
+    """Return every change in the order of the tags.
+
+    What is in the n-th item of a sequence is named `Sequence[n].Keyword`, in the first `Sequence.Keyword`, as a route writes it; an
+    element without a keyword is named by its tag.
+    """
     return list(_changes("", before, after))
 
 

@@ -20,7 +20,7 @@ class Attribute:
 
 
 _LENGTHS: Mapping[str, int] = {"AE": 16, "CS": 16, "DS": 16, "IS": 12, "LO": 64, "SH": 16, "UI": 64, "LT": 10240, "ST": 1024, "AS": 4}
-_SINGLE = frozenset({"LT", "ST", "UT", "UR"})  # of one value: a backslash in it is text
+SINGLE = frozenset({"LT", "ST", "UT", "UR"})  # of one value: a backslash in it is text
 _FORMS: Mapping[str, tuple[str, str]] = {
     "AE": (r"[\x20-\x7e]*", "ASCII"),
     "AS": (r"\d{3}[DWMY]", "a number of days, weeks, months or years such as 045Y"),
@@ -44,7 +44,7 @@ def attribute(path: str) -> Attribute | None:
 
 def fault(vr: str, text: str) -> str:
     r"""Return what is wrong with a text as values (separated by `\`) of a VR, "" when nothing is; an empty value is always right."""
-    values = [text] if vr in _SINGLE else text.split("\\")
+    values = [text] if vr in SINGLE else text.split("\\")
     return next((wrong for value in values if value and (wrong := _fault(vr, value))), "")
 
 

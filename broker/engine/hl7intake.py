@@ -15,7 +15,7 @@ from broker.engine.clock import SiteClock
 from broker.engine.intake import Accepted, Intake, Verdict, digest
 from broker.engine.outcomes import Late, Outcomes
 from broker.engine.replies import Replies
-from broker.errors import BrokerError, MessageError
+from broker.errors import BrokerError, MessageError, StoreError
 from broker.hl7 import ack
 from broker.hl7.message import Message
 from broker.model import Journaled, Received
@@ -63,6 +63,7 @@ class Hl7:
         self._acknowledged = cache(metrics.acknowledged.labels)
         self._charset_doubts = metrics.charset_doubts
         self.manners = manners  # by listener
+        self._waiting: list[tuple[int, _Talk]] = []  # answered, and not routed, since the store was out of reach
 
     def receive_hl7(self, listener: str, peer: str, raw: bytes, later: Later = None) -> Deferred[bytes]:
         """Fire with the answer once the message is durable: AA, AE with the place and the reason, or AR; CA, CE or CR when asked for.
@@ -103,6 +104,12 @@ class Hl7:
         replies = Replies(message, received.sender, self._clock.text(), as_asked=manner.as_asked, to=manner.to)
         return self._route(row.id, _Talk(received, message, replies, None))
 
+    def route_waiting(self) -> None:
+        """Route what was answered and could not be routed while the store was out of reach, in the order in which it came."""
+        waiting, self._waiting = self._waiting, []
+        for message_id, talk in waiting:
+            self._route_soon(message_id, talk)
+
     def _unreadable(self, listener: str, peer: str, raw: bytes, error: MessageError) -> Deferred[bytes]:
         received = Received(listener, "hl7", "", "", peer, "", raw, digest(raw))
         now = self._clock.text()
@@ -114,19 +121,32 @@ class Hl7:
         return taking.addCallback(self._counted, listener)
 
     def _once_processed(self, talk: _Talk) -> Deferred[bytes]:
-        taking = self._intake.take(talk.received, talk.read, talk.replies.both, repeats=_repeats, sent=talk.replies.sent)
+        taking = self._intake.take(talk.received, talk.read, talk.replies.both, repeats=_unless_owed(talk.replies), sent=talk.replies.sent)
         return taking.addCallback(self._counted, talk.received.listener)
 
     def _once_received(self, talk: _Talk) -> Deferred[bytes]:
-        taking = self._intake.take(talk.received, talk.read, talk.replies.kept, repeats=_repeats, keep=True)
+        taking = self._intake.take(talk.received, talk.read, talk.replies.kept, repeats=_unless_owed(talk.replies), keep=True)
         return taking.addCallback(self._kept, talk)
 
     def _kept(self, accepted: Accepted, talk: _Talk) -> bytes:
-        """Answer, and route; when that cannot be done now, the message is routed at the next start."""
+        """Answer, and route."""
         verdict = accepted.verdict
         if verdict is not None and verdict.state == "received":
-            self._route(accepted.message_id, talk).addErrback(self._failed)
+            self._route_soon(accepted.message_id, talk)
         return self._counted(accepted, talk.received.listener)
+
+    def _route_soon(self, message_id: int, talk: _Talk) -> None:
+        """Route what is kept: now, or, while others wait for the store to come back, behind them; at the latest at the next start."""
+        if self._waiting:
+            self._waiting.append((message_id, talk))
+        else:
+            self._route(message_id, talk).addErrback(self._not_routed, message_id, talk)
+
+    def _not_routed(self, failure: Failure, message_id: int, talk: _Talk) -> None:
+        if not self._waiting:
+            self._failed(failure)
+        if failure.check(StoreError):
+            self._waiting.append((message_id, talk))
 
     def _route(self, message_id: int, talk: _Talk) -> Deferred[Accepted]:
         replies = talk.replies
@@ -148,7 +168,7 @@ class Hl7:
 
     def _once_delivered(self, talk: _Talk) -> Deferred[bytes]:
         replies = talk.replies
-        taking = self._intake.take(talk.received, talk.read, replies.until_delivered, repeats=_repeats, sent=replies.sent_at_once)
+        taking = self._intake.take(talk.received, talk.read, replies.until_delivered, repeats=repeats, sent=replies.sent_at_once)
         return taking.addCallback(self._await_deliveries, talk)
 
     def _await_deliveries(self, accepted: Accepted, talk: _Talk) -> bytes | Deferred[bytes]:
@@ -200,6 +220,17 @@ _WHEN: Mapping[str, Callable[[Hl7, _Talk], Deferred[bytes]]] = {
 }
 
 
+def _unless_owed(replies: Replies) -> Callable[[Journaled, Received], bytes | None]:
+    """Return what answers a retransmission; one that waited for its deliveries, as its route wanted then, waits no more."""
+
+    def answer(prior: Journaled, received: Received) -> bytes | None:
+        given = repeats(prior, received)
+        owed = prior.state == "routed" and given is not None and replies.is_open(given)
+        return ack.together(given or b"", replies.last(prior.id, Verdict("routed"))) if owed else given
+
+    return answer
+
+
 def _received(listener: str, peer: str, raw: bytes, message: Message) -> Received:
     return Received(listener, "hl7", message.type, message.sender, peer, message.control_id, raw, digest(raw))
 
@@ -217,7 +248,8 @@ def _raiser(error: MessageError) -> Callable[[], Message]:
     return read
 
 
-def _repeats(prior: Journaled, received: Received) -> bytes | None:
+def repeats(prior: Journaled, received: Received) -> bytes | None:
+    """Return what the sender of a retransmission is answered: the same as before; raises MessageError when the content is another."""
     if prior.digest == received.digest:
         return prior.answer
     raise MessageError("MSH-10", "this control id was used for another message", 205)

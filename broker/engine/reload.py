@@ -180,7 +180,7 @@ class Reload:
         self.config = candidate
         self._runs(staged.version)
         self._changed(candidate)
-        self._log.info("configuration applied", count=staged.version.number, digest=candidate.digest, name=version.by)
+        self._log.info("configuration applied", version=staged.version.number, digest=candidate.digest, by=version.by)
         try:
             await self._in_thread(self._versions.commit, staged)
         except BrokerError as error:  # it runs, and that is what was asked for

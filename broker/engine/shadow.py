@@ -19,7 +19,7 @@ from broker.dicom.dataset import decode
 from broker.dicom.scan import scan
 from broker.dicom.storerequest import decode_request
 from broker.engine.clock import SiteClock
-from broker.engine.hl7intake import Manner
+from broker.engine.hl7intake import Manner, repeats
 from broker.engine.intake import Accepted, Intake, Verdict
 from broker.engine.replies import code_of
 from broker.engine.rules import rules_of
@@ -30,7 +30,7 @@ from broker.obs.log import Log
 from broker.obs.metrics import Metrics
 from broker.pipeline.context import AnySubject
 from broker.pipeline.header import Header
-from broker.ris.context import RisContext
+from broker.ris.context import PROCEDURE_FORMAT, STEP_FORMAT
 from broker.store import history, journal
 from broker.store.database import Database, Transaction, open_database
 from broker.store.history import Made
@@ -38,8 +38,6 @@ from broker.store.records import RecordStore
 
 T = TypeVar("T")
 Read = Callable[[], AnySubject]
-
-_FORMATS = {"requested_procedure": "procedure_format", "step": "step_format"}  # sequence -> what the RIS fills with its numbers
 
 
 @dataclass(slots=True)
@@ -156,9 +154,11 @@ class Shadow:
 
     def _count(self, tx: Transaction, made: Made) -> None:
         """Let the RIS give the numbers that it gave then."""
-        formats = {name: str(RisContext.__dataclass_fields__[one].default) for name, one in _FORMATS.items()}
-        given = {"requested_procedure": made.procedures, "step": made.steps}
-        for sequence, form, texts in (("accession", self._accession, made.accessions), *((n, f, given[n]) for n, f in formats.items())):
+        for sequence, form, texts in (
+            ("accession", self._accession, made.accessions),
+            ("requested_procedure", PROCEDURE_FORMAT, made.procedures),
+            ("step", STEP_FORMAT, made.steps),
+        ):
             numbers = [number for text in texts if (number := number_in(form, text)) is not None]
             if numbers:
                 history.count_from(tx, sequence, numbers[0])
@@ -203,6 +203,6 @@ def _answer(message_id: int, verdict: Verdict) -> bytes:
 
 def _repeats(prior: Journaled, received: Received) -> bytes | None:
     """What was journaled was no retransmission; of HL7, the same control id with other content is an error whatever is configured."""
-    if received.protocol == "hl7" and prior.digest != received.digest:
-        raise MessageError("MSH-10", "this control id was used for another message", 205)
+    if received.protocol == "hl7":
+        repeats(prior, received)
     return None

@@ -84,8 +84,8 @@ def answer(message: Message, code: str, error: MessageError | None, *, now: str,
     return coder.dump(text.replace("\x1c", "").replace("\x0b", "") if "\x1c" in text or "\x0b" in text else text)
 
 
-def answer_raw(raw: bytes, error: MessageError | None = None, *, now: str, control_id: str, code: str = "AR") -> bytes:
-    """Return the unframed answer to bytes that are no HL7; MSA-2 is MSH-10 where a header can be made out, else empty."""
+def answer_raw(raw: bytes, error: MessageError | None = None, *, now: str, control_id: str) -> bytes:
+    """Return the unframed AR to bytes that are no HL7; MSA-2 is MSH-10 where a header can be made out, else empty."""
     error = error or MessageError("MSH", "not an HL7 message", 100, reject=True)
     start = raw.find(b"MSH", 0, _LOOK)
     try:
@@ -95,7 +95,7 @@ def answer_raw(raw: bytes, error: MessageError | None = None, *, now: str, contr
         fields = re.split(rb"[|\r\n]", raw[start : start + _LOOK], maxsplit=10) if start >= 0 else []
         if len(fields) > 9:
             message.set("MSH-10", fields[9].decode("ascii", "replace").replace("\ufffd", "?")[:199])
-    return answer(message, code, error, now=now, control_id=control_id)
+    return answer(message, "AR", error, now=now, control_id=control_id)
 
 
 def together(*answers: bytes) -> bytes:

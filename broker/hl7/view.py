@@ -108,8 +108,10 @@ class View:
 
     @property
     def charset_doubt(self) -> Doubt:
-        """What is doubtful about the character set: MSH-18 names an "unknown" one, or bytes of the message are "undecodable" in
-        it, or it is "mislabelled": they look like another one. "" when nothing is."""
+        """What is doubtful about the character set, "" when nothing is.
+
+        MSH-18 names an "unknown" one, or bytes of the message are "undecodable" in it, or "mislabelled": they look like another one.
+        """
         if self._unknown:
             return self._unknown
         raw = self._raw

@@ -26,7 +26,7 @@ WITHHELD = "[withheld]"
 _EVENT = re.compile(r"[a-z][a-z0-9]*(?:[._ -][a-z][a-z0-9]*){0,11}")
 _NAME = re.compile(r"[\w.*+-]{1,64}", re.ASCII)  # a name out of the configuration
 _ID = re.compile(r"[\w.:/+@-]{1,80}", re.ASCII)  # a number or UID that a system gave
-_SENDER = re.compile(r"[\w .:/|@-]{0,80}", re.ASCII)  # MSH-3|MSH-4, or an AE title
+_SENDER = re.compile(r"[\w .:/|@-]{0,80}", re.ASCII)  # MSH-3|MSH-4, an AE title, or who asked for something
 _KIND = re.compile(
     r"[A-Z][A-Z0-9]{2}(?:\^[A-Z][A-Z0-9]\d(?:\^[A-Z]{3}_[A-Z0-9]{3})?)?|[CN]-[A-Z-]{2,14}|[a-z_]+(?:\.[a-z_]+)?|"
 )  # ORM^O01, C-STORE
@@ -62,6 +62,7 @@ FIELDS: dict[str, re.Pattern[str] | None] = {
     "association": _ID,
     "version": _ID,
     "digest": _ID,
+    "by": _SENDER,
     # what happened
     "kind": _KIND,
     "protocol": _NAME,

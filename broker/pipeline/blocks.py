@@ -89,7 +89,7 @@ def _item(item: Any, compilation: Compilation) -> Block:
     if "when" not in item:
         return block
     _fixed(block, compilation)
-    holds, (step, *_) = compilation.condition(item["when"], "when").holds, block.steps or (_nothing,)
+    holds, (step, *_) = compilation.condition(item["when"], "when").holds, block.steps or (NOTHING,)
     return Block((lambda work: step(work) if holds(work.subject) else None,), block.changes)
 
 
@@ -130,7 +130,3 @@ def _step(name: str, settings: Any, compilation: Compilation) -> Block:
     if compilation.observer:
         step = compilation.observer.step(inner.mistakes.place, name, step)
     return Block((step,), changes, kind.ends, kind.makes)
-
-
-def _nothing(work: Work) -> None:
-    """Stands for a step that could not be compiled."""

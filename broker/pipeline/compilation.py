@@ -193,10 +193,14 @@ class Compilation:
 
     def template(self, value: object, *key: str | int) -> Template:
         """Return a text with references, compiled."""
+        return compile_template(self.text(value, *key), self.tables, self.mistakes.at(*key), partial(self._field, key))
+
+    def text(self, value: object, *key: str | int) -> str:
+        """Return what YAML has read as a text, "" for nothing."""
         if isinstance(value, Mapping | list):
             self.mistakes.add(f"a text is needed here, not {'a list' if isinstance(value, list) else 'a mapping'}", _quoted(value), key=key)
-            value = ""
-        return compile_template(_text(value), self.tables, self.mistakes.at(*key), partial(self._field, key))
+            return ""
+        return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
 
     def field(self, path: str) -> Field | str | None:
         """Return how a path in braces is read, what is wrong with it, or None when it is the name of a record."""
@@ -219,10 +223,6 @@ def _quoted(value: Mapping[str, object] | list[object]) -> str:
     if isinstance(value, Mapping) and list(value.values()) == [None]:
         return f'write it in quotes, "{{{next(iter(value))}}}"'
     return "put a text that has brackets or braces in quotes"
-
-
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
 
 
 @dataclass(frozen=True, slots=True)

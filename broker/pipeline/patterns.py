@@ -26,7 +26,7 @@ class _Group:
     def take(self, times: str, *, loose: bool = False) -> None:
         if loose or _ENDLESS.fullmatch(times):
             self.endless = True
-        elif times in ("", *"{}") or times[1:-1].isdigit():
+        elif not times or times[1:-1].isdigit():
             self.fixed = True
 
     def branch(self) -> bool:

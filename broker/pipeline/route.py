@@ -217,6 +217,8 @@ def _builds(item: Mapping[str, Any]) -> bool:
 
 def _destinations(names: str | list[str], compilation: Compilation, sent: ProtocolName) -> tuple[str, ...]:
     names = [names] if isinstance(names, str) else names
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        compilation.mistakes.add(f"{name} stands here twice", "keep one", key=("send",))
     for name in names:
         receiver = compilation.destinations.get(name)
         if receiver is None:

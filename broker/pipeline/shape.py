@@ -102,7 +102,7 @@ def _wrong_type(error: Violation, place: Place) -> list[Mistake]:
         hint = "write it without quotes"
     elif "string" in wanted and "pattern" in error.schema:
         hint = f"write it {_pattern(error.schema['pattern'])}"
-    elif "object" in wanted and error.schema.get("properties"):
+    elif wanted == ["object"] and error.schema.get("properties"):
         hint = _as_mapping(error.schema, value)
     elif "string" in wanted and _type(value) in ("integer", "number", "boolean"):
         hint = f'write "{str(value).lower() if isinstance(value, bool) else value}" in quotes'
@@ -121,7 +121,8 @@ def _as_mapping(schema: Mapping[str, Any], value: Any) -> str:
 def _not_listed(error: Violation, place: Place) -> list[Mistake]:
     known = [str(one) for one in error.validator_value]
     near = _nearest(str(error.instance), known)
-    return [Mistake(place, f"{_show(error.instance)} is not one of {', '.join(known)}", f"did you mean {near}?" if near else "write one of these")]
+    instead = f"did you mean {near}?" if near else "write one of these"
+    return [Mistake(place, f"{_show(error.instance)} is not one of {', '.join(known)}", instead)]
 
 
 def _wrong_form(error: Violation, place: Place) -> list[Mistake]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -68,8 +69,8 @@ def read_table(name: str, text: str) -> tuple[Table, list[Fault]]:
 
 def _header_faults(columns: tuple[str, ...], line: int) -> list[Fault]:
     faults = [Fault(line, f"column {column} is named twice") for column in dict.fromkeys(columns) if column and columns.count(column) > 1]
-    if len(columns) == 1 and (other := next((sign for sign in ";\t" if sign in columns[0]), "")):
-        faults.append(Fault(line, f"one column, named {columns[0].replace(other, ' ' if other != ';' else other)}", "put commas between the columns"))
+    if len(columns) == 1 and re.search(r"[;\t]", columns[0]):
+        faults.append(Fault(line, "all of it is one column", "put commas between the columns"))
     faults += [Fault(line, f"column {number} has no name") for number, column in enumerate(columns, 1) if not column]
     return faults
 

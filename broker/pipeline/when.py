@@ -52,9 +52,17 @@ _TOKEN = re.compile(
     r"|(?P<word>(?:[A-Z][A-Z0-9]{2}(?:\[(?:\d+|\*)\])?>(?=[A-Z][A-Z0-9]{2}(?![A-Za-z0-9])))*(?:[^\s\[\](),=!<>'\"]|\[(?:\d+|\*)\])+)|(?P<bad>\S))"
 )
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
-_OWN = {
-    **{"==": "=", "<>": "!=", "&&": "and", "||": "or", "eq": "=", "equals": "=", "ne": "!=", "contains": "matches", "like": "matches"},
-    **{"and": "and", "or": "or", "not": "not", "in": "in", "exists": "exists"},
+_OWN = {  # what other languages write, and what is written here
+    "==": "=",
+    "eq": "=",
+    "equals": "=",
+    "<>": "!=",
+    "ne": "!=",
+    "contains": "matches",
+    "like": "matches",
+    "&&": "and",
+    "||": "or",
+    **{word: word for word in ("and", "or", "not", "in", "exists")},
 }
 _FOREIGN = re.compile(r"==|<>|&&|\|\||\b(?:eq|equals|ne|contains|like|AND|OR|NOT|IN|EXISTS)\b")
 _WORDS = {"and", "or", "not", "in", "exists", "matches", "is", "missing"}

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+PROCEDURE_FORMAT = "RP{number:08d}"  # requested procedure id
+STEP_FORMAT = "SPS{number:08d}"  # scheduled procedure step id
+
 
 @dataclass(frozen=True, slots=True)
 class Station:
@@ -49,5 +52,5 @@ class RisContext:
     accession_format: str = "A{number:08d}"
     stations: tuple[Station, ...] = ()
     slots: SlotRules = field(default_factory=SlotRules)
-    procedure_format: str = "RP{number:08d}"  # requested procedure id
-    step_format: str = "SPS{number:08d}"  # scheduled procedure step id
+    procedure_format: str = PROCEDURE_FORMAT
+    step_format: str = STEP_FORMAT

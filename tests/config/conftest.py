@@ -21,11 +21,13 @@ _HOST = Option("host", "text", "Peer.", default="127.0.0.1")
 class Registry:
     LISTENERS: Mapping[str, Spec]
     DESTINATIONS: Mapping[str, Spec]
+    PROTOCOLS: Mapping[str, Any]
     CHECKS: Mapping[tuple[str, str], Any] = field(default_factory=dict)
     WARNINGS: Mapping[str, Any] = field(default_factory=dict)
 
 
 REGISTRY = Registry(
+    PROTOCOLS={"mllp": "hl7", "dicom": "dicom"},
     LISTENERS={
         "mllp": Spec("mllp", "listener", "HL7.", (_PORT, _BIND, Option("idle", "duration", "Idle.", default="30s")), "mllp: {port: 1}"),
         "dicom": Spec("dicom", "listener", "DICOM.", (_PORT, _BIND), "dicom: {port: 2}"),

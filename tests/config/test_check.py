@@ -75,7 +75,14 @@ MISTAKES = [
     (ORDERS, "- require: PID-3.1", "- set: {ZPI-1: {PID-5.1}}", 4, "a text is needed here, not a mapping", '"{PID-5.1}"'),
     (ORDERS, "- require: PID-3.1", "- add: {segment: ZPI, fields: {ZPI-1: {a: b}}}", 4, "a text is needed here, not a mapping", "quotes"),
     (ORDERS, "send: ehr", "send: ehr\n    set: {MSH-5: {exam.accession}}", 8, "a text is needed here, not a mapping", '"{exam.accession}"'),
-    (ORDERS, "- require: PID-3.1", "- when: PV1-2 = E\n    drop: x\n    otherwise: [{drop: y}]", 5, "drop cannot stand beside", "steps: [{drop: x}]"),
+    (
+        ORDERS,
+        "- require: PID-3.1",
+        "- when: PV1-2 = E\n    drop: x\n    otherwise: [{drop: y}]",
+        5,
+        "drop cannot stand beside",
+        "steps: [{drop: x}]",
+    ),
     (ORDERS, "- require: PID-3.1", "- when: PV1-2 matches '(a+)+$'\n    drop: x", 4, "repeats what repeats already", ""),
     (ORDERS, "to:\n  - send: ehr", "to: [ehr]", 6, "a mapping is needed here, not text", "write {send: ehr}"),
     (ORDERS, "MSH-9.1 = ORM", "MSH-9.1 = ORM and MSH-9.1 = ADT", 2, "it can never hold", "use `or`"),
@@ -215,3 +222,36 @@ def test_a_wrong_time_zone_is_one_problem_also_for_routes_that_read_times(check:
         (TOP, "authority: HOSP", "authority: HOSP\n  timezone: Mars/Olympus"), (IMAGES, "to:\n", "steps:\n  - ris: image\nto:\n")
     ).problems
     assert [problem.where for problem in problems] == ["site.timezone"]
+
+
+CASES = "- name: c\n  given: samples/a.hl7\n  expect: {answer: AA}\n"
+
+
+@pytest.mark.parametrize(
+    ("cases", "line", "what", "instead"),
+    [
+        (CASES, 0, "", ""),
+        (CASES.replace("expect", "expects"), 3, "unknown key expects", "did you mean expect?"),
+        (CASES.replace("answer", "anwser"), 3, "unknown key anwser", "did you mean answer?"),
+        (CASES + CASES.replace("a.hl7", "b.hl7"), 4, "there is no file samples/b.hl7", "name a sample from the folder of channels.yaml"),
+        (CASES.replace("  given", "  after: samples/b.hl7\n  given"), 1, "there is no file samples/b.hl7", "name a sample"),
+        ("a: b\n", 1, "a list of cases is needed here", "begin each with - name:"),
+        ("- [\n", 3, "not YAML", "close every bracket"),
+    ],
+)
+def test_the_files_of_cases_are_checked(check: Check, cases: str, line: int, what: str, instead: str) -> None:
+    files = {"routes/t.yaml": cases, "samples/a.hl7": "MSH|"}
+    problems = check((ORDERS, "send: ehr", "send: ehr\ncases: t.yaml"), files=files).problems
+    assert any(what in p.what and instead in p.instead and p.line == line for p in problems) is bool(what), problems
+    assert what or not problems
+
+
+@pytest.mark.parametrize("build", ["build: OMI^O23^OMI_O23\n    set: {%s}", "steps:\n      - build: {message: OMI^O23^OMI_O23, set: {%s}}"])
+@pytest.mark.parametrize(("field", "instead"), [("ORC-1: [a]", "quotes"), ("ORC-1: {exam.accession}", '"{exam.accession}"')])
+def test_a_field_of_a_message_that_is_built_is_a_text(check: Check, build: str, field: str, instead: str) -> None:
+    problems = [one for one in check((ORDERS, "send: ehr", f"send: ehr\n    {build % field}")).problems if "ORC-1" in one.where]
+    assert [one.what.startswith("a text is needed here") and instead in one.instead for one in problems] == [True]
+
+
+def test_a_file_of_cases_that_is_not_there_is_one_problem(check: Check) -> None:
+    assert [p.what for p in check((ORDERS, "send: ehr", "send: ehr\ncases: none.yaml")).problems] == ["there is no file none.yaml"]

@@ -148,9 +148,18 @@ def test_a_folder_that_is_picked_up_and_written_to_is_a_loop(tmp_path: Path) -> 
     assert [what for what in told(checked) if what.endswith("adt → out → adt")]
 
 
-def test_a_destination_over_the_connections_of_no_listener(tmp_path: Path) -> None:
-    text = f"version: 1\nsite: {{authority: HOSP}}\nlisteners: {{{HOSPITAL}}}\ndestinations: {{out: {{mllp: {{over: hopsital}}}}}}\n"
+@pytest.mark.parametrize(
+    ("over", "what", "instead"),
+    [
+        ("hopsital", "there is no listener hopsital", "did you mean hospital?"),
+        ("modalities", "modalities is a dicom listener and has no MLLP connections", "known: hospital"),
+        ("drop", "drop is a file listener and has no MLLP connections", "known: hospital"),
+    ],
+)
+def test_a_destination_over_connections_that_there_are_not(tmp_path: Path, over: str, what: str, instead: str) -> None:
+    listeners = f"{{{HOSPITAL}, modalities: {{dicom: {{port: 2}}}}, drop: {{file: {{folder: in}}}}}}"
+    text = f"version: 1\nsite: {{authority: HOSP}}\nlisteners: {listeners}\ndestinations: {{out: {{mllp: {{over: {over}}}}}}}\n"
     (tmp_path / "channels.yaml").write_text(f"{text}channels: {{adt: {{from: hospital, route: adt.yaml}}}}\n")
     (tmp_path / "adt.yaml").write_text(FORWARD % "MSH-9.1 = ADT")
     (problem,) = check_config(tmp_path / "channels.yaml", {}, registry).problems
-    assert (problem.what, problem.instead) == ("there is no listener hopsital", "did you mean hospital?")
+    assert (problem.what, problem.instead) == (what, instead)

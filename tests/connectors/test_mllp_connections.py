@@ -149,6 +149,68 @@ def test_an_answer_that_breaks_the_framing_is_shown_the_same_way(bench: Bench) -
     assert [line["tail"] for line in bench.logged()] == ["xxx|xx|9999^xxx"]
 
 
+@pytest.mark.parametrize(
+    ("data", "fault", "tail"),
+    [
+        (b"\x0bMSH|^~\\&|||||||ACK|9|P|2.5\rMSA|AA|C1|DOE", "truncated", "|xxx|9|x|9.9<CR>xxx|xx|x9|xxx"),
+        (b"MSA|AA|C1\r", "garbage", "xxx|xx|x9"),
+    ],
+)
+@pytest.mark.parametrize("end", ["silence", "close"])
+def test_an_answer_that_never_ends_is_told_as_what_it_is(bench: Bench, data: bytes, fault: str, tail: str, end: str) -> None:
+    sending = Sending(bench, bench.destination(answer_timeout="10s"))
+    peer, _ = sending.connected()
+    peer.dataReceived(data)
+    if end == "silence":
+        bench.reactor.advance(10)
+    lose(peer)
+    assert isinstance(sending.result, Retry)
+    assert bench.faults(fault) == 1
+    assert [(line["fault"], line["tail"][-len(tail) :]) for line in bench.logged()] == [(fault, tail)]
+    assert bench.reactor.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("end", ["pause", "close"])
+def test_an_answer_without_the_cr_of_its_end_block_settles(bench: Bench, end: str) -> None:
+    destination = bench.destination()
+    sending = Sending(bench, destination)
+    peer, wire = sending.connected()
+    peer.dataReceived(ack(b"AA")[:-1])
+    if end == "pause":
+        bench.reactor.advance(0.06)
+        assert sending.result == "AA"
+        again = Sending(bench, destination)
+        peer.dataReceived(b"\r" + ack(b"CA")[:-1])
+        bench.reactor.advance(0.04)
+        assert again.result is None
+        bench.reactor.advance(0.02)
+        assert again.result == "CA"
+        assert not wire.aborted
+    lose(peer)
+    assert sending.result == "AA"
+    assert bench.stream.getvalue() == ""
+    assert bench.reactor.getDelayedCalls() == []
+
+
+def test_what_is_late_settles_nothing_even_without_its_cr(bench: Bench) -> None:
+    sending = Sending(bench, bench.destination(answer_timeout="10s"))
+    peer, _ = sending.connected()
+    bench.reactor.advance(9.98)
+    peer.dataReceived(ack(b"AA")[:-1])
+    bench.reactor.advance(0.02)
+    assert isinstance(sending.result, Retry)
+    lose(peer)
+    assert bench.reactor.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("said", [b"C1 ", b" C1"])
+def test_an_answer_may_pad_the_control_id(bench: Bench, said: bytes) -> None:
+    sending = Sending(bench, bench.destination())
+    peer, _ = sending.connected()
+    peer.dataReceived(ack(b"AA", said))
+    assert sending.result == "AA"
+
+
 def test_a_peer_that_is_gone_without_a_word_is_noticed(bench: Bench) -> None:
     _, wire = connect(bench.listener(Intake(), keepalive="2m"))
     assert wire.keep_alive
@@ -338,6 +400,16 @@ def test_it_waits_for_the_peer_to_connect(bench: Bench) -> None:
     assert isinstance(late.result, Retry)
     assert "no connection of listener x" in str(late.result)
     assert bench.reactor.getDelayedCalls() == []
+
+
+def test_the_application_acknowledgment_over_a_listener_has_the_time_that_the_destination_gives(bench: Bench) -> None:
+    receiver, wire = connect(bench.listener(Intake(b""), stalled="5s"))
+    sending = Sending(bench, bench.destination("ehr", over="x", answer="application", answer_timeout="10s", application_timeout="60s"))
+    receiver.dataReceived(ack(b"CA"))
+    bench.reactor.pump([1] * 59)
+    assert (sending.result, wire.aborted) == (None, False)
+    receiver.dataReceived(ack(b"AA"))
+    assert sending.result == "AA"
 
 
 def test_two_destinations_share_a_connection_one_after_the_other(bench: Bench) -> None:

@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from tests.docs.pages import TOP, parse
-from tests.docs.test_tutorial import Reader
+from tests.docs.reader import Reader
 
 PAGE = TOP / "docs/how-to/change-a-running-broker.md"
-
-
-@pytest.fixture
-def reader(tmp_path: Path) -> Iterator[Reader]:
-    reader = Reader(tmp_path)
-    try:
-        yield reader
-    finally:
-        reader.end()
 
 
 def test_a_reader_who_does_what_the_page_says_sees_what_it_shows(reader: Reader) -> None:

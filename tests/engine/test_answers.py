@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
 from broker.config.models import Channel
 from broker.engine.hl7intake import Manner
 from broker.engine.outcomes import Late, outcome
 from broker.engine.router import Router
-from broker.errors import MessageError
+from broker.errors import MessageError, StoreError
 from broker.hl7 import ack
 from broker.hl7.message import Message
 from broker.store import outbox
@@ -220,6 +220,30 @@ def test_a_start_routes_what_a_stop_left_behind(house: House) -> None:
     assert house.destinations() == []
 
 
+def test_what_the_store_did_not_let_route_is_routed_when_it_is_back(house: House) -> None:
+    sender = Sender(house, "received")
+    route, lost = house.intake.route_kept, [True, True]
+
+    def routing(*args: Any) -> Deferred[Any]:
+        return fail(StoreError("journal.route: the connection is lost")) if lost and lost.pop() else route(*args)
+
+    house.intake.route_kept = routing  # type: ignore[method-assign]
+    assert sender.send(adt("A1")) == ["AA A1"]
+    assert sender.send(adt("A2")) == ["AA A2"]  # behind it, or it would be first
+    assert journal(house) == [("received", "AA"), ("received", "AA")]
+    house.hl7.route_waiting()
+    assert sender.send(adt("A3")) == ["AA A3"]
+    assert journal(house) == [("received", "AA")] * 3
+    house.hl7.route_waiting()
+    house.run()
+    assert journal(house) == [("routed", "AA")] * 3
+    assert [one.message_id for one in house.sent] == [1, 2, 3]
+    assert house.printed.getvalue().count("message not answered to its end") == 2  # once an attempt, not once a message
+    house.hl7.route_waiting()
+    house.run()
+    assert len(house.sent) == 3
+
+
 def test_a_kept_message_is_routed_once(house: House) -> None:
     sender = Sender(house, "received")
     sender.send(adt("A1"))
@@ -338,6 +362,16 @@ def test_commit_at_once_application_acknowledgment_when_delivered(house: House) 
     assert sender.send(adt("A2", "AL|NE")) == ["CA A2"]
     assert sender.send(adt("A2", "AL|NE")) == ["CA A2"]
     assert sender.send(adt("A3", "NE|NE")) == []
+
+
+@pytest.mark.parametrize("answer", ["processed", "received"])
+def test_a_retransmission_is_answered_though_its_route_waits_for_deliveries_no_more(house: House, answer: str) -> None:
+    assert Sender(house, "delivered", patience=10.0).send(adt()) == []
+    assert house.wait(house.hl7.receive_hl7("hospital", "x", adt("E1", "AL|AL").encode(), lambda _: None)).count(b"MSA|CA") == 1
+    sender = Sender(house, answer)  # somebody lets the senders go on while the receiver is down
+    assert sender.send(adt()) == ["AA A1"]
+    assert sender.send(adt("E1", "AL|AL")) == ["CA E1", "AA E1"]
+    assert sender.send(adt("E1", "AL|AL")) == ["CA E1", "AA E1"]
 
 
 def test_the_application_acknowledgment_of_a_delivered_message_goes_to_its_destination_once(house: House) -> None:

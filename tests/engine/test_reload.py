@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from broker.engine.changeover import Gate
 from broker.engine.reload import chosen
 from broker.errors import BrokerError, ConfigError, StoreError
 from broker.model import Outgoing
+from broker.obs.log import Log
 from broker.store import outbox
 from broker.store.database import Transaction
 from tests.connectors.mllp_bench import Wire
@@ -341,6 +344,15 @@ def test_changed_files_are_taken_once_they_are_whole_where_that_is_wanted(site: 
     for _ in range(3):
         site.wait(poll())
     assert len(site.versions.all()) == 4  # what was rolled back is not taken again by itself
+
+
+def test_the_log_says_which_version_runs_and_who_asked_for_it(site: Site) -> None:
+    stream = StringIO()
+    site.broker.reload._log = Log(stream, strict=True, terminal=False)
+    site.spoil("routes/registration.yaml", "accept: ", "accept: PID-3.1 = NOBODY and ")
+    site.wait(site.broker.reload.apply("file change"))
+    told = json.loads(stream.getvalue().splitlines()[-1])
+    assert (told["event"], told["version"], told["by"]) == ("configuration applied", 2, "file change")
 
 
 def test_files_that_cannot_be_taken_are_told_once(site: Site) -> None:

@@ -28,7 +28,9 @@ def test_a_pattern_is_found_anywhere(pattern: str, text: str, found: bool) -> No
     assert bool(compile_search(pattern)(text)) is found
 
 
-@pytest.mark.parametrize("pattern", [r"^(a+)+$", r"(a*)*b", r"(\w+\s?)*$", r"(?:x|y+)+z", r"((a+)b?)+c", r"(a+){2,}b", r"(?P<n>[a-z]*)+!", r"((a+))*b"])
+@pytest.mark.parametrize(
+    "pattern", [r"^(a+)+$", r"(a*)*b", r"(\w+\s?)*$", r"(?:x|y+)+z", r"((a+)b?)+c", r"(a+){2,}b", r"(?P<n>[a-z]*)+!", r"((a+))*b"]
+)
 def test_a_pattern_that_some_text_keeps_busy_for_ever_is_refused(pattern: str) -> None:
     with pytest.raises(ValueError, match="repeats what repeats already"):
         compile_search(pattern)

@@ -164,6 +164,8 @@ def test_require_names_the_first_path_that_is_empty() -> None:
         (", missing: keep", "?", "?"),
         (", missing: default, default: U", "?", "U"),
         ("", "", ""),
+        ("", '""', '""'),  # what the receiver shall delete is no code (2.5.1 chapter 2.7)
+        (", missing: default, default: U", '""', '""'),
     ],
 )
 def test_map(settings: str, sent: str, result: str) -> None:
@@ -280,6 +282,7 @@ def test_a_request_that_is_no_image_cannot_be_sent_on() -> None:
         ("steps: [{require: PID-3, drop: x}]", "hl7", "a step is one name with its settings"),
         ("to: {send: ehr}", "hl7", "a list of targets is needed here"),
         ("to: [{set: {MSH-5: X}}]", "hl7", "send is missing"),
+        ("to: [{send: [ehr, ehr]}]", "hl7", "ehr stands here twice"),
     ],
 )
 def test_a_route_that_makes_no_sense_is_a_mistake(text: str, protocol: Protocol, what: str) -> None:

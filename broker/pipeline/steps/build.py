@@ -38,7 +38,7 @@ def compile_builder(message: str, overrides: Mapping[str, Any], compilation: Com
     if layout is None:
         compilation.mistakes.add(f"there is no layout {message}", did_you_mean(message, compilation.layouts), key=key)
         return None
-    texts = {path: str(value) for path, value in overrides.items()}
+    texts = {path: compilation.text(value, "set", path) for path, value in overrides.items()}
     return compile_layout(layout, texts, compilation.tables, compilation.mistakes.at("set"), compilation.field)
 
 

@@ -10,7 +10,7 @@ from broker.errors import MessageError
 from broker.hl7.message import Message
 from broker.hl7.parts import Parts
 from broker.hl7.tables import CONDITIONS
-from broker.pipeline.blocks import Block, nested
+from broker.pipeline.blocks import NOTHING, Block, nested
 from broker.pipeline.compilation import SEGMENT, Compilation, StepType, Within
 from broker.pipeline.context import Drop, Hold, Step, Work
 from broker.spec import Option, Spec
@@ -62,13 +62,13 @@ def _compile_for_each(settings: Mapping[str, Any], compilation: Compilation) -> 
     kinds = [kind for kind in ("segment", "group") if settings[kind]]
     if len(kinds) != 1:
         compilation.mistakes.add("either segment: or group: is needed", "such as segment: OBX")
-        return _nothing
+        return NOTHING
     (kind,) = kinds
     name, group = settings[kind], kind == "group"
     if not SEGMENT.fullmatch(name):
         instead = f"write {name[:3]}" if SEGMENT.match(name) else "write it like OBX"
         compilation.mistakes.add(f"{name} is no name of a segment", instead, key=(kind,))
-        return _nothing
+        return NOTHING
     if name == "MSH" or (wrong := compilation.within and compilation.within.outside(name)):
         compilation.mistakes.add("there is one MSH" if name == "MSH" else str(wrong), key=(kind,))
     compilation.path(name, kind)
@@ -122,10 +122,6 @@ def _compile_reject(settings: Mapping[str, Any], compilation: Compilation) -> St
         raise MessageError(at, text, code, reject=reject)
 
     return reject_
-
-
-def _nothing(work: Work) -> None:
-    """Stands for a step that could not be compiled."""
 
 
 FOR_EACH = StepType(_FOR_EACH, _compile_for_each, ("hl7",))

@@ -14,7 +14,8 @@ from broker.spec import Option, Spec
 SPEC = Spec(
     name="map",
     kind="step",
-    summary="Replaces a code by what a code table says; a code that the table does not know is an error unless `missing` says otherwise.",
+    summary="Replaces a code by what a code table says; a code that the table does not know is an error unless `missing` says otherwise. "
+    'HL7\'s null `""` stays.',
     options=(
         Option("path", "path", "Where the code stands; with `[*]` each is replaced by itself.", example="PID-8"),
         Option("table", "text", "Which code table.", example="sex"),
@@ -38,6 +39,7 @@ def _compile(settings: Mapping[str, Any], compilation: Compilation) -> Step:
         compilation.mistakes.add("missing is default, but there is none", "add default: and the text to write")
     if default and missing != "default":
         compilation.mistakes.add("default is never written", "add missing: default", key=("default",))
+    null = '""' if compilation.protocol == "hl7" else None  # tells the receiver to delete what it has (2.5.1 chapter 2.7)
     if table is None:
         return lambda work: None
 
@@ -48,6 +50,8 @@ def _compile(settings: Mapping[str, Any], compilation: Compilation) -> Step:
             if not code:
                 continue
             value = table.lookup(code, column)
+            if value is None and code == null:
+                value = code
             if value is not None:
                 subject.set(to, value)
             elif missing == "default":
