@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pydicom.datadict import keyword_dict, keyword_for_tag, tag_for_keyword
 
 from broker.dicom.standard import attribute
-from broker.hl7 import standard
+from broker.hl7 import charset, standard
 from broker.hl7.path import parse
 from broker.hl7.tables import CONDITIONS
 from broker.pipeline.fields import DICOM_FIELDS, HL7_FIELDS
@@ -45,7 +45,7 @@ Example:
 
 def explain(word: str, version: str = standard.DEFAULT) -> list[str]:
     """Return what is known of a word, one text for each thing that is called so; raises LookupError for an HL7 version there is not."""
-    return [text for look in (_condition, _error, _table, _field, _attribute, _message, _event, _state) if (text := look(word, version))]
+    return [text for look in _LOOKS if (text := look(word, version))]
 
 
 def unknown(word: str) -> str:
@@ -98,6 +98,16 @@ def _table(word: str, version: str) -> str:
         return ""
     shown = ", ".join(codes[:_MOST_CODES]) + (f" and {len(codes) - _MOST_CODES} more" if len(codes) > _MOST_CODES else "")
     return f"HL7 table {number}, version {version}\n\n  {shown}"
+
+
+def _charset(word: str, version: str) -> str:
+    """Explain a character set by either name: of HL7 table 0211, or DICOM's defined term."""
+    declared = word if all(map(charset.find, word.split("~"))) else charset.of_dicom(word)
+    if not declared:
+        return ""
+    names = "~".join(found.hl7 for name in declared.split("~") if (found := charset.find(name)))
+    terms = "\\".join(charset.to_dicom(declared)) or "none, which is ASCII"
+    return f"{word}: a character set\n\n  HL7 (MSH-18, table 0211)          {names}\n  DICOM Specific Character Set      {terms}"
 
 
 def _field(word: str, version: str) -> str:
@@ -197,3 +207,6 @@ def _follows(record: str, state: str, shown: str = "") -> str:
 
 def _a(word: str) -> str:
     return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
+
+
+_LOOKS = (_condition, _error, _table, _charset, _field, _attribute, _message, _event, _state)

@@ -50,6 +50,19 @@ def test_each_step_is_shown_with_its_conditions_look_ups_events_and_what_is_sent
     assert not (site / "data").exists()
 
 
+def test_each_pass_of_a_repetition_says_what_it_is_about(site: Path) -> None:
+    each = "steps:\n  - for_each: {group: OBR, steps: [{for_each: {segment: OBX, steps: [{when: OBX-1 = 2, drop: withdrawn}]}}]}\n"
+    (site / "routes/reports.yaml").write_text(f"description: Reports.\naccept: MSH-9.1 = ORU\n{each}to: [{{send: ehr}}]\n")
+    message = (site / "samples/oru_final.hl7").read_bytes() + b"OBX|2|TX|||more\r"
+    output = typed(site, "try", "reports", stdin=message).output
+    lines = [line.split("  routes")[0].strip() for line in output.splitlines()]
+    passes = [line for line in lines if line in ("OBR[1]", "OBX[1]", "OBX[2]")]
+    assert passes[:3] == ["OBR[1]", "OBX[1]", "OBX[2]"]
+    assert lines[lines.index("OBX[2]") + 1].startswith("when: OBX-1 = 2")
+    steps = json.loads(typed(site, "try", "reports", "--json", stdin=message).output)["steps"]
+    assert ("pass", "OBX[2]") in [(step["kind"], step["name"]) for step in steps]
+
+
 def test_a_change_is_shown_with_the_name_of_its_field(site: Path) -> None:
     steps = "to:\n  - send: archive_hl7\n    steps:\n      - set: {PID-3.4: ELSEWHERE, MSH-5: PACS}\n      - remove: PID-11\n"
     spoil(site / "routes/registration.yaml", "to:\n  - send: archive_hl7\n", steps)
@@ -182,6 +195,21 @@ def test_an_unknown_word_says_what_is_near(site: Path, word: str, said: str) -> 
     assert result.exit_code == 1
     assert said in result.output
     assert len(result.output) < 300
+
+
+@pytest.mark.parametrize(
+    ("word", "declared", "terms"),
+    [
+        ("8859/1", "8859/1", "ISO_IR 100"),
+        ("ISO_IR 192", "UNICODE UTF-8", "ISO_IR 192"),
+        ("ASCII~ISO IR87", "ASCII~ISO IR87", "ISO 2022 IR 6\\ISO 2022 IR 87"),
+        ("ISO 2022 IR 6\\ISO 2022 IR 87", "ASCII~ISO IR87", "ISO 2022 IR 6\\ISO 2022 IR 87"),
+    ],
+)
+def test_a_character_set_is_explained_by_both_its_names(site: Path, word: str, declared: str, terms: str) -> None:
+    lines = run(site, "explain", word).output.splitlines()
+    assert lines[2].endswith(f"  {declared}")
+    assert lines[3].endswith(f"  {terms}")
 
 
 def test_a_field_is_explained_in_the_version_that_is_asked_for(site: Path) -> None:
