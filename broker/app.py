@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -55,12 +56,14 @@ FILE_THREADS = 8  # syncs of the spool that may be under way at a time
 COLLECT = 10_000, 20, 50  # objects before the youngest are collected, and rounds before older ones are
 DRAIN_SECONDS = 20.0  # for what is under way when the process is told to end
 
+SAMPLES = "samples/adt_a04.hl7", "samples/orm_ct.hl7"
+SEND = f"""broker send {" ".join(SAMPLES)}
+                                    registers a patient and orders a CT
+      """
 WELCOME = """The broker listens on
 {listening}
 
-Next: broker send samples/adt_a04.hl7 samples/orm_ct.hl7
-                                    registers a patient and orders a CT
-      broker status                 queues, exams by state, what waits for a person
+Next: {send}broker status                 queues, exams by state, what waits for a person
       broker messages               what arrived, and what became of it
       broker trace ACCESSION        one exam, from the order to the charge
       http://{web}/        the console; /metrics for Prometheus
@@ -262,6 +265,12 @@ class Broker:
         self.status.configure(config.site.name, _channels(config), _destinations(config))
 
 
+def welcome(listening: Sequence[str]) -> str:
+    """Return what a person reads who starts the broker: where it listens, the web port last, and what can be done next, here."""
+    send = SEND if all(map(os.path.isfile, SAMPLES)) else ""
+    return WELCOME.format(listening="\n".join(f"  {line}" for line in listening), send=send, web=listening[-1].split()[-1])
+
+
 def _channels(config: Config) -> list[Part]:
     return [Part(channel.name, channel.source, channel.route.description) for channel in config.channels]
 
@@ -324,7 +333,7 @@ class _Process:
         gc.freeze()
         gc.set_threshold(*COLLECT)
         self._log.info("started", node=self._broker.node, count=len(listening))
-        print(WELCOME.format(listening="\n".join(f"  {line}" for line in listening), web=listening[-1].split()[-1]), flush=True)
+        print(welcome(listening), flush=True)
 
     def _apply(self) -> None:
         ensureDeferred(self._broker.reload.apply_for("SIGHUP"))

@@ -63,6 +63,7 @@ class BrokerProcess:
     config: Path = TOP / "channels.yaml"
     extra: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    started_in: Path = TOP
 
     def environment(self) -> dict[str, str]:
         """Return the environment the broker runs in."""
@@ -73,7 +74,7 @@ class BrokerProcess:
         """Start, and return once it is ready."""
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", "broker", "--config", str(self.config), "run"]
-            self.process = subprocess.Popen(command, env=self.environment(), cwd=TOP, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, env=self.environment(), cwd=self.started_in, stdout=log, stderr=log)
         eventually(self._is_ready, f"the broker is ready; {self.log} says why not")
 
     @property

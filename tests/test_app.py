@@ -8,6 +8,7 @@ import pytest
 from twisted.internet.defer import ensureDeferred
 from twisted.python.threadpool import ThreadPool
 
+from broker.app import welcome
 from broker.errors import BrokerError, StoreError
 from broker.store import outbox
 from broker.store.database import look
@@ -19,6 +20,20 @@ from tests.memory import Reactor, made, start, stop, wait
 @pytest.fixture
 def reactor() -> Reactor:
     return Reactor()
+
+
+def test_the_samples_are_offered_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listening = ["mllp 127.0.0.1:2575", "web 127.0.0.1:8080"]
+    monkeypatch.chdir(tmp_path)
+    assert "samples" not in welcome(listening)
+    assert "\nNext: broker status      " in welcome(listening)
+    (tmp_path / "samples").mkdir()
+    for name in ("adt_a04.hl7", "orm_ct.hl7"):
+        (tmp_path / "samples" / name).touch()
+    shown = welcome(listening)
+    assert "\nNext: broker send samples/adt_a04.hl7 samples/orm_ct.hl7\n   " in shown
+    assert "\n      broker status      " in shown
+    assert "http://127.0.0.1:8080/ " in shown
 
 
 def test_the_threads_end_with_the_reactor_even_when_the_broker_could_not_stop(tmp_path: Path, reactor: Reactor) -> None:

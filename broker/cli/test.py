@@ -33,9 +33,12 @@ class Gathered:
     config: Config
     coverage: Coverage
     items: list[Item]
+    whole: bool = False  # of every channel, also of those that have no cases
 
     def shares(self) -> list[Share]:
         """Return what was reached of the routes of what is run."""
+        if self.whole:
+            return self.coverage.shares()
         suites = {item.suite for item in self.items}
         return [one for one in self.coverage.shares() if one.name in suites or scenarios.SUITE in suites]
 
@@ -84,7 +87,7 @@ def gather(path: Path, what: Sequence[str]) -> Gathered:
     config = load(path, os.environ, registry, coverage)
     cases = suite.items(config, os.environ)
     if not what:
-        return Gathered(config, coverage, [*cases, *scenarios.items(config, scenarios.usual(config), os.environ)])
+        return Gathered(config, coverage, [*cases, *scenarios.items(config, scenarios.usual(config), os.environ)], whole=True)
     names = {channel.name for channel in config.channels}
     unknown = [one for one in what if one not in names and not Path(one).exists()]
     if unknown:

@@ -173,6 +173,9 @@ def _show_entries(event: str, entries: Sequence[Entry], version: str) -> None:
 
 def _show_entry(entry: Entry, version: str) -> None:
     indent = "  " * (entry.depth + 1)
+    if entry.kind == "pass":
+        click.secho(f"{indent}{entry.name}", fg="cyan")
+        return
     where = click.style(f"{entry.file}:{entry.line}", dim=True)
     held = "" if entry.held is None else click.style("  holds", fg="green") if entry.held else click.style("  does not hold", fg="yellow")
     click.echo(f"{indent}{entry.name}{held}  {where}")

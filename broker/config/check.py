@@ -17,6 +17,7 @@ from broker.config.settings import filled, read_top
 from broker.config.sources import CHANNELS
 from broker.config.standards import check_standards
 from broker.config.topology import check_topology
+from broker.config.unlikely import check_unlikely
 from broker.config.vocabulary import check_vocabulary, read_stations, read_tables
 from broker.spec import read
 
@@ -60,6 +61,7 @@ def _config(session: Session, path: Path, value: Mapping[str, object], *, standa
         check_cases(session, channels)
     check_ports(session, listeners, web)
     check_topology(session, tables, listeners, destinations, channels)
+    check_unlikely(session, destinations)
     findings = session.sorted()
     if any(finding.severity == "problem" for finding in findings):
         return None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from broker.config.files import parse_document
+from broker.config.files import Document, parse_document
 from broker.config.options import CHANNEL, TOP, UNMATCHED, Registry
 from broker.config.sources import CHANNELS, Source
 from broker.pipeline.tables import read_table
@@ -55,7 +55,15 @@ def outline(sources: Sequence[Source], environment: Mapping[str, str], registry:
 
 
 def _document(text: str, environment: Mapping[str, str]) -> Mapping[str, Any]:
-    return _mapping(parse_document(text, "", environment, lambda path: f"${{file:{path}}}").value)
+    """Return a document; of one that is no YAML, those of its keys that are."""
+    document = _parsed(text, environment)
+    if isinstance(document.value, Mapping) or not document.problems:
+        return _mapping(document.value)
+    return {key: value for part in _KEYS.split(text) for key, value in _mapping(_parsed(part, environment).value).items()}
+
+
+def _parsed(text: str, environment: Mapping[str, str]) -> Document:
+    return parse_document(text, "", environment, lambda path: f"${{file:{path}}}")
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -102,6 +110,7 @@ def _spelled(option: Option, text: str) -> str:
     return f"{amount / unit:g}{'' if option.type == 'duration' else ' '}{name}"
 
 
+_KEYS = re.compile(r"^(?=\w)", re.MULTILINE)  # before each key at the top
 _HIDDEN = re.compile(r"pass|secret|token|credential", re.IGNORECASE)  # names of options whose value is nobody's business
 _USERINFO = re.compile(r"(://[^/:@\s]*):[^/@\s]*@")  # of a URL
 

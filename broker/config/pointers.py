@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from broker.config.files import Document, read_text
@@ -16,26 +17,36 @@ _FOLDER = "docs/reference"  # where `broker schema` writes them
 
 
 def check_pointers(session: Session, path: Path, channels: tuple[Channel, ...]) -> None:
-    """Warn where a file of the configuration has no such line, and once of each schema that is not where such lines say."""
+    """Warn once of all files of the configuration that have no such line, and once of each schema that is not where such lines say."""
     nowhere: set[str] = set()
-    _check(session, path, session.document, "channels.schema.json", nowhere)
+    files = list(_files(session, path, channels))
+    without = [one for one in files if not _POINTER.search(one[1].text)]
+    if without:
+        (first, document, schema), more = without[0], len(without) - 1
+        where = os.path.relpath(session.folder / _FOLDER / schema, first.absolute().parent)
+        what = "editors do not know what may stand in this file" + (f" and {more} more" if more else "")
+        _warn(session, document, 1, what, f"begin it with # yaml-language-server: $schema={where}")
+    for file, document, _ in files:
+        _check(session, file, document, nowhere)
+
+
+def _files(session: Session, path: Path, channels: tuple[Channel, ...]) -> Iterator[tuple[Path, Document, str]]:
+    """Yield every file that a person writes, with the schema that is its."""
+    yield path, session.document, "channels.schema.json"
     for document in {examined.document.file: examined.document for examined in session.routes}.values():
-        _check(session, Path(document.file), document, "route.schema.json", nowhere)
+        yield Path(document.file), document, "route.schema.json"
     for cases in {channel.cases: None for channel in channels if channel.cases}:
         shown = session.file(os.path.relpath(cases, session.folder))
         text = read_text(cases, shown)
         if isinstance(text, str):
-            _check(session, cases, Document(shown, text=text), "cases.schema.json", nowhere)
+            yield cases, Document(shown, text=text), "cases.schema.json"
 
 
-def _check(session: Session, path: Path, document: Document, schema: str, nowhere: set[str]) -> None:
+def _check(session: Session, path: Path, document: Document, nowhere: set[str]) -> None:
     match = _POINTER.search(document.text)
-    folder = path.absolute().parent
     if match is None:
-        where = os.path.relpath(session.folder / _FOLDER / schema, folder)
-        what = "editors do not know what may stand in this file"
-        _warn(session, document, 1, what, f"begin it with # yaml-language-server: $schema={where}")
         return
+    folder = path.absolute().parent
     named = os.path.normpath(folder / match[1])
     if "://" in match[1] or Path(match[1]).is_absolute() or Path(named).is_file() or named in nowhere:
         return

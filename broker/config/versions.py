@@ -14,6 +14,7 @@ from broker.config.models import Config
 from broker.config.options import Registry
 from broker.config.outline import outline
 from broker.config.sources import CHANNELS, Role, Source
+from broker.connectors.file_disk import sync
 from broker.errors import BrokerError, Problem
 
 MOST = 50  # versions kept; the oldest go first
@@ -109,6 +110,8 @@ class Versions:
                 if source.name in files and not Path(source.name).is_absolute():
                     _write(Path(os.path.normpath(base / source.name)), source.text)
             _write(place / _RECORD, json.dumps(asdict(version), indent=2) + "\n")
+            for folder, *_ in os.walk(place):
+                sync(Path(folder))
         except OSError as error:
             shutil.rmtree(place, ignore_errors=True)
             raise BrokerError(f"{error.filename or place}: {error.strerror}") from error
@@ -118,6 +121,7 @@ class Versions:
         """Count a staged version as applied, and let go of the oldest beyond `MOST`."""
         try:
             staged.place.rename(self._folder / f"{staged.version.number:04d}")
+            sync(self._folder)
         except OSError as error:
             raise BrokerError(f"{staged.place}: {error.strerror}") from error
         for old in self.all()[:-MOST]:

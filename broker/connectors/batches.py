@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from twisted.internet.defer import Deferred, ensureDeferred
 
-from broker.hl7.ack import read_answer
+from broker.hl7.ack import own_text, read_answer
 from broker.hl7.batch import Batch, Tally, parts
 from broker.hl7.tables import REFUSED
 
@@ -22,7 +22,7 @@ class Taken:
 
     tally: Tally
     messages: int = 0
-    refused: list[str] = field(default_factory=list)  # "message 3: AE OBR-4.1: 103 Table value not found"; no patient data
+    refused: list[str] = field(default_factory=list)  # "message 3: AE OBR-4.1: not in table procedures"; no patient data
     faults: list[str] = field(default_factory=list)  # of headers and trailers
 
 
@@ -64,4 +64,4 @@ async def _answered(taken: Taken, waiting: _Waiting) -> None:
     waiting.batch.answers.append(answer)
     said = read_answer(answer)
     if said.code in REFUSED:
-        taken.refused.append(f"message {waiting.number}: {said.code} {said.text}".rstrip())
+        taken.refused.append(f"message {waiting.number}: {said.code} {own_text(answer) or said.text}".rstrip())

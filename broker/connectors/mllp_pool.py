@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IHandshakeListener
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from broker.connectors.mllp_exchange import Heard, Line, Switchboard
 from broker.connectors.mllp_wire import GRACE, PAUSE, endpoint, tls_failure, tune
@@ -31,6 +32,7 @@ class GiveUp(Protocol):
     def __call__(self, why: str, *, all_of_them: bool = False) -> None: ...
 
 
+@implementer(IHandshakeListener)
 class _Sender(TwistedProtocol):
     """A connection of a destination's own."""
 
@@ -39,13 +41,19 @@ class _Sender(TwistedProtocol):
     def __init__(self, pool: Dialled) -> None:
         self._pool = pool
         self._framer = Framer(pool.settings["limit"])
+        self._secure = not pool.has_tls  # or the handshake is over
         self._silence: Any = None
+        self._told: set[str] = set()  # faults logged; all are counted
         self.line: Line
         self.lost: Deferred[None] = Deferred()
 
     def connectionMade(self) -> None:
         tune(self.transport, self._pool.settings["keepalive"])
         self.line = Line(self.transport, self._pool.reactor, self._pool.pump)
+
+    def handshakeCompleted(self) -> None:
+        """TLS is up."""
+        self._secure = True
 
     def dataReceived(self, data: bytes) -> None:
         self._take(self._framer.receive(data))
@@ -57,12 +65,14 @@ class _Sender(TwistedProtocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         why = tls_failure(reason)
+        if not (why or self._secure):
+            self._faulty("tls", "the connection ended inside the handshake")
         if self._silence is not None:
             self._silence.cancel()
         self._pool.closed(self)  # nothing more is sent over it, whatever its last words free
         self._take(self._framer.end())
         if why and not self.line.cut:
-            self._pool.count("tls", why)
+            self._faulty("tls", why)
         self.line.lost(f"no TLS: {why}" if why else "the connection was closed before the answer")
         self.lost.callback(None)
 
@@ -73,7 +83,7 @@ class _Sender(TwistedProtocol):
     def _take(self, items: list[Frame | Fault]) -> None:
         for item in items:
             if isinstance(item, Fault):
-                self._pool.count(item.name, item.detail, item.tail)
+                self._faulty(item.name, item.detail, item.tail)
                 if item.fatal and not self.line.cut:
                     self.line.drop(f"the answer broke the framing: {item.detail}")
             elif not self.line.cut:  # else what it says now is too late
@@ -82,11 +92,16 @@ class _Sender(TwistedProtocol):
     def _read(self, raw: bytes) -> None:
         heard = self.line.hear(raw)
         if heard is Heard.OTHER:
-            self._pool.count("no_answer", "not an HL7 answer")
+            self._faulty("no_answer", "not an HL7 answer")
             self.line.drop("what came back is not an HL7 answer")
         elif heard is Heard.STRANGER:
             # an answer to somebody else's message, or to one given up: it settles nothing
-            self._pool.count("stranger", "an answer to another message")
+            self._faulty("stranger", "an answer to another message")
+
+    def _faulty(self, fault: str, detail: str, tail: str = "") -> None:
+        """Count it; of a connection that does so again and again, it is logged once."""
+        self._pool.faulty(fault, "" if fault in self._told else detail, tail)
+        self._told.add(fault)
 
 
 class Dialled:
@@ -102,6 +117,11 @@ class Dialled:
         self._open: list[_Sender] = []
         self._connecting: set[Deferred[Any]] = set()
         self._sweeping: Any = None
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether it speaks TLS."""
+        return self._credentials is not None
 
     def free(self) -> Line | None:
         """Return a connection that carries nothing."""
@@ -129,14 +149,15 @@ class Dialled:
             self._open.remove(one)
             self.pump()
 
-    def count(self, fault: str, detail: str, tail: str = "") -> None:
-        """Count and log what the receiver did wrong."""
+    def faulty(self, fault: str, detail: str, tail: str = "") -> None:
+        """Count what the receiver did wrong, and log it when it has a detail."""
         self._faults.labels(self._name, fault).inc()
-        self._log.warning("mllp fault", destination=self._name, fault=fault, reason=detail, tail=tail or None)
+        if detail:
+            self._log.warning("mllp fault", destination=self._name, fault=fault, reason=detail, tail=tail or None)
 
     def _connect(self) -> None:
         settings = self.settings
-        factory = secured(_Dialer(self), self._credentials, client=True)
+        factory = secured(_Dialler(self), self._credentials, client=True)
         connecting = endpoint(self.reactor, settings["host"], settings["port"], settings["connect_timeout"]).connect(factory)
         self._connecting.add(connecting)
         connecting.addBoth(self._forget, connecting)
@@ -179,7 +200,7 @@ class Dialled:
         self._sweeping = self.reactor.callLater(idle / 2, self._sweep)
 
 
-class _Dialer(Factory):
+class _Dialler(Factory):
     noisy = False
 
     def __init__(self, pool: Dialled) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import warnings
 import zlib
+from collections.abc import Mapping
 from io import BytesIO
 from typing import BinaryIO, cast
 
@@ -16,13 +17,27 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
 from broker.dicom.files import read_meta
 from broker.dicom.scan import BIG_ENDIAN, DEFLATED, IMPLICIT_SYNTAXES, ROUTING, scan
 from broker.errors import MessageError
 
-__all__ = ["DECODABLE", "ROUTING", "decode", "encode", "encode_header", "name_of", "read_header", "scan", "silence_libraries", "value_of"]
+__all__ = [
+    "DECODABLE",
+    "ROUTING",
+    "dataset_of",
+    "decode",
+    "encode",
+    "encode_header",
+    "name_of",
+    "put",
+    "read_header",
+    "scan",
+    "silence_libraries",
+    "value_of",
+]
 
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
@@ -114,6 +129,24 @@ def value_of(element: DataElement) -> str:
     if element.VR in _BULK and isinstance(value, bytes):
         return f"{len(value)} bytes"
     return "\\".join(map(str, value)) if isinstance(value, MultiValue | list) else str(value)
+
+
+def dataset_of(attributes: Mapping[str, str]) -> Dataset:
+    """Return the dataset of keywords and texts; a dotted keyword stands in the first item of its sequence."""
+    dataset = Dataset()
+    for path, text in attributes.items():
+        put(dataset, path, text)
+    return dataset
+
+
+def put(dataset: Dataset, path: str, text: str) -> None:
+    """Set a keyword, or a dotted one in the first item of its sequence, making the item when there is none."""
+    *sequences, keyword = path.split(".")
+    for sequence in sequences:
+        if not dataset.get(sequence):
+            setattr(dataset, sequence, Sequence([Dataset()]))
+        dataset = dataset.get(sequence)[0]
+    setattr(dataset, keyword, text)
 
 
 def silence_libraries() -> None:

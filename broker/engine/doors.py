@@ -11,7 +11,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 from zope.interface import directlyProvides, providedBy
 
-Place = tuple[str, int]  # interface and port
+Address = tuple[str, int]  # interface and port
 
 
 class _Entrance(Factory):
@@ -28,20 +28,20 @@ class _Entrance(Factory):
 
 
 class _Claim:
-    """A listener's part in a socket, in place of the reactor's own port."""
+    """A listener's part in a socket, in the place of the reactor's own port."""
 
-    def __init__(self, doors: Doors, place: Place, factory: Factory) -> None:
-        self._doors, self._place, self.factory = doors, place, factory
+    def __init__(self, doors: Doors, address: Address, factory: Factory) -> None:
+        self._doors, self._address, self.factory = doors, address, factory
         factory.doStart()
 
     def getHost(self) -> Any:
         """Return the address that is bound."""
-        return self._doors.bound(self._place).getHost()
+        return self._doors.bound(self._address).getHost()
 
     def stopListening(self) -> Deferred[None]:
         """Give the socket up; it is closed when nobody else has asked for it."""
         self.factory.doStop()
-        return self._doors.leave(self._place, self.factory)
+        return self._doors.leave(self._address, self.factory)
 
 
 class Doors:
@@ -50,8 +50,8 @@ class Doors:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         directlyProvides(self, providedBy(reactor))
-        self._bound: dict[Place, Any] = {}
-        self._entrances: dict[Place, _Entrance] = {}
+        self._bound: dict[Address, Any] = {}
+        self._entrances: dict[Address, _Entrance] = {}
         self._unnamed = 0  # sockets whose port the system chose, counted down, so that none is taken for another
         self._waiting: list[tuple[_Entrance, Factory]] | None = None
 
@@ -72,31 +72,31 @@ class Doors:
     def listenTCP(self, port: int, factory: Factory, backlog: int = 50, interface: str = "") -> _Claim:
         """Bind, or take part in the socket that is bound there; raises CannotListenError."""
         self._unnamed -= not port
-        place = (interface, port or self._unnamed)
-        entrance = self._entrances.get(place)
+        address = (interface, port or self._unnamed)
+        entrance = self._entrances.get(address)
         if entrance is None:
             entrance = _Entrance()
-            self._bound[place] = self._reactor.listenTCP(port, entrance, backlog=backlog, interface=interface)
-            self._entrances[place] = entrance
+            self._bound[address] = self._reactor.listenTCP(port, entrance, backlog=backlog, interface=interface)
+            self._entrances[address] = entrance
             entrance.inside = factory
         elif self._waiting is None:
             raise CannotListenError(interface, port, OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)))
         else:
             self._waiting.append((entrance, factory))
         entrance.claims.append(factory)
-        return _Claim(self, place, factory)
+        return _Claim(self, address, factory)
 
-    def bound(self, place: Place) -> Any:
+    def bound(self, address: Address) -> Any:
         """Return the reactor's port."""
-        return self._bound[place]
+        return self._bound[address]
 
-    def leave(self, place: Place, factory: Factory) -> Deferred[None]:
+    def leave(self, address: Address, factory: Factory) -> Deferred[None]:
         """Take a listener's part in a socket back."""
-        entrance = self._entrances[place]
+        entrance = self._entrances[address]
         entrance.claims.remove(factory)
         if entrance.claims:
             if entrance.inside is factory:
                 entrance.inside = entrance.claims[-1]
             return succeed(None)
-        del self._entrances[place]
-        return maybeDeferred(self._bound.pop(place).stopListening)
+        del self._entrances[address]
+        return maybeDeferred(self._bound.pop(address).stopListening)

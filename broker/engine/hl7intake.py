@@ -121,11 +121,11 @@ class Hl7:
         return taking.addCallback(self._counted, listener)
 
     def _once_processed(self, talk: _Talk) -> Deferred[bytes]:
-        taking = self._intake.take(talk.received, talk.read, talk.replies.both, repeats=_unless_owed(talk.replies), sent=talk.replies.sent)
+        taking = self._intake.take(talk.received, talk.read, talk.replies.both, repeats=_by_now(talk.replies), sent=talk.replies.sent)
         return taking.addCallback(self._counted, talk.received.listener)
 
     def _once_received(self, talk: _Talk) -> Deferred[bytes]:
-        taking = self._intake.take(talk.received, talk.read, talk.replies.kept, repeats=_unless_owed(talk.replies), keep=True)
+        taking = self._intake.take(talk.received, talk.read, talk.replies.kept, repeats=_by_now(talk.replies), keep=True)
         return taking.addCallback(self._kept, talk)
 
     def _kept(self, accepted: Accepted, talk: _Talk) -> bytes:
@@ -220,13 +220,18 @@ _WHEN: Mapping[str, Callable[[Hl7, _Talk], Deferred[bytes]]] = {
 }
 
 
-def _unless_owed(replies: Replies) -> Callable[[Journaled, Received], bytes | None]:
-    """Return what answers a retransmission; one that waited for its deliveries, as its route wanted then, waits no more."""
+def _by_now(replies: Replies) -> Callable[[Journaled, Received], bytes | None]:
+    """Return what answers a retransmission: the same as before, but for what has been routed since it was refused or left open.
+
+    A person has taken it up again, or its route does not wait for the deliveries any more.
+    """
 
     def answer(prior: Journaled, received: Received) -> bytes | None:
         given = repeats(prior, received)
-        owed = prior.state == "routed" and given is not None and replies.is_open(given)
-        return ack.together(given or b"", replies.last(prior.id, Verdict("routed"))) if owed else given
+        if given is None or prior.state not in ("routed", "dropped"):
+            return given
+        mended = "AE" in map(ack.code_in, ack.apart(given)) or replies.is_open(given)
+        return replies.both(prior.id, Verdict(prior.state)) if mended else given
 
     return answer
 

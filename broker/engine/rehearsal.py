@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence as Items
 
 from broker.config.models import RIS, Config
-from broker.dicom.dataset import read_header, value_of
+from broker.dicom.dataset import dataset_of, read_header, value_of
 from broker.dicom.storerequest import encode_request
 from broker.engine.dicomintake import performed_status, status_answer, stored_status
 from broker.engine.hl7intake import Manner
@@ -83,7 +82,7 @@ class Rehearsal:
 
     def _arrive(self, given: Given, listeners: Sequence[str], folder: Path, changes: Mapping[str, str], number: int) -> Arriving:
         """Return the message as it comes by the first of these listeners that has a channel for it, else by the first of all."""
-        read = (read_given(given, listener, folder, changes, number, self._stage.manners.get(listener, Manner())) for listener in listeners)
+        read = (_arriving(given, listener, folder, changes, number, self._stage.manners.get(listener, Manner())) for listener in listeners)
         first = next(read)
         return next((one for one in (first, *read) if self._is_wanted(one[0].listener, one[1])), first)
 
@@ -98,7 +97,7 @@ class Rehearsal:
         """Let the channels that hear of the RIS hear of an event."""
         stage = self._stage
         told = tell(stage, event)
-        seen = stage.wait(stage.db.read("case.view", view_of, event))
+        seen = stage.wait(stage.db.read("case.view", _view_of_event, event))
         if isinstance(told, MessageError):
             return Happened(error_at=told.path, error_says=told.why, message="parked", view=seen)
         return Happened(
@@ -121,7 +120,7 @@ class Rehearsal:
             dropped=verdict.reason if verdict.dropped else "",
             held=verdict.reason if verdict.state == "parked" and error is None else "",
             message=verdict.state,
-            view=stage.wait(stage.db.read("case.view", _view, verdict.accession)),
+            view=stage.wait(stage.db.read("case.view", _view_of_exam, verdict.accession)),
             sent=outgoing,
             channels=verdict.channels,
         )
@@ -142,7 +141,7 @@ def tell(stage: Stage, event: Event) -> Routed | MessageError:
     return stage.wait(stage.db.run("case.event", run))
 
 
-def read_given(given: Given, listener: str, folder: Path, changes: Mapping[str, str], number: int, manner: Manner) -> Arriving:
+def _arriving(given: Given, listener: str, folder: Path, changes: Mapping[str, str], number: int, manner: Manner) -> Arriving:
     """Return what arrives by a listener; raises OSError, MessageError."""
     if given.kind == "hl7":
         message = Message.parse(normal_ends(given.raw or (folder / given.file).read_bytes()), manner.default, manner.fallback)
@@ -151,7 +150,7 @@ def read_given(given: Given, listener: str, folder: Path, changes: Mapping[str, 
         raw = message.encode()
         received = Received(listener, "hl7", message.type, message.sender, "", f"{message.control_id}/{number}", raw, digest(raw))
         return received, message, lambda _, verdict: code_of(verdict).encode()
-    values = {**(read_attributes(folder / given.file) if given.file else {}), **given.attributes, **changes}
+    values = {**(_attributes_of(folder / given.file) if given.file else {}), **given.attributes, **changes}
     if given.kind == "image":
         spooled = _spooled(values, number)
         raw = encode_request(StoreRequest(spooled))
@@ -183,7 +182,7 @@ def normal_ends(raw: bytes) -> bytes:
     return raw.strip(b"\x0b\x1c\r\n").replace(b"\r\n", b"\r").replace(b"\n", b"\r") + b"\r"
 
 
-def read_attributes(file: Path) -> dict[str, str]:
+def _attributes_of(file: Path) -> dict[str, str]:
     """Return the attributes of a DICOM file by keyword, dotted into the first items of sequences; raises OSError, MessageError."""
     header, _ = read_header(file)
     return dict(_attributes(header, ""))
@@ -201,24 +200,6 @@ def _attributes(dataset: Dataset, prefix: str) -> list[tuple[str, str]]:
     return found
 
 
-def dataset_of(attributes: Mapping[str, str]) -> Dataset:
-    """Return the dataset of keywords and texts; a dotted keyword stands in the first item of its sequence."""
-    dataset = Dataset()
-    for path, text in attributes.items():
-        put(dataset, path, text)
-    return dataset
-
-
-def put(dataset: Dataset, path: str, text: str) -> None:
-    """Set a keyword, or a dotted one in the first item of its sequence, making the item when there is none."""
-    *sequences, keyword = path.split(".")
-    for sequence in sequences:
-        if not dataset.get(sequence):
-            setattr(dataset, sequence, Items([Dataset()]))
-        dataset = dataset.get(sequence)[0]
-    setattr(dataset, keyword, text)
-
-
 def _spooled(values: Mapping[str, str], number: int) -> Spooled:
     """Return what the spool would say of the object; its attributes make the digest, as the content does."""
     content = hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()
@@ -230,12 +211,12 @@ def _write(tx: Transaction, state: Recorded, event: str) -> Event:
     return state.write(RecordStore(tx), event)
 
 
-def view_of(tx: Transaction, event: Event) -> dict[str, Any]:
+def _view_of_event(tx: Transaction, event: Event) -> dict[str, Any]:
     """Return what the RIS knows around an event."""
     return view(RecordStore(tx), event, 0)
 
 
-def _view(tx: Transaction, accession: str) -> dict[str, Any]:
+def _view_of_exam(tx: Transaction, accession: str) -> dict[str, Any]:
     """Return the view of the exam the message was about, else of the last one, else of the last patient."""
     records = RecordStore(tx)
     exams = (records.find(Exam, accession=accession) if accession else []) or records.find(Exam)

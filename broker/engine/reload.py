@@ -50,13 +50,13 @@ class Reload:
         self._metrics, self._log, self._connections, self._changed = metrics, log, connections, changed
         self.version: Version | None = None  # None before the start
         self._lock = DeferredLock()
+        self._lock.acquire()  # until it has begun: what is asked for during the start waits for its end
         self._found: Mapping[str, str] = {}  # what the last look found changed on disk: name -> digest
         self._polled: Mapping[str, str] = {}  # what the last poll found
         self._seen: Mapping[str, str] = {}  # of that, what need not be tried again
 
     async def begin(self) -> None:
         """Note what runs, as a version of its own when other files ran before; raises BrokerError."""
-        await self._lock.acquire()
         try:
             await self._begin()
         finally:
@@ -134,7 +134,8 @@ class Reload:
 
     async def end(self) -> None:
         """Wait for a change that is under way, and begin none any more."""
-        await self._lock.acquire()
+        if self.version is not None:
+            await self._lock.acquire()
         await self._changeover.finished()
 
     async def _alone(self, call: Callable[..., Any], *args: Any) -> tuple[Plan, Version]:

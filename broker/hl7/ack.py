@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 from broker.errors import MessageError
+from broker.hl7.charset import find
 from broker.hl7.delimiters import Delimiters
 from broker.hl7.message import Message
 from broker.hl7.mllp import END, VT
@@ -64,6 +65,8 @@ def answer(message: Message, code: str, error: MessageError | None, *, now: str,
     """
     fields, d, coder = message.header()
     head = [*fields[:18], *[""] * (18 - len(fields))]
+    if not all(find(name) for name in head[17].split(d.repetition) if name):
+        head[17] = d.from_standard(coder.names)  # the set that it is written in: of another one nothing is known
     version = head[11].partition(d.component)[0]
     event = head[8].split(d.component, 2)[1:2]
     kind = ["ACK", *event] if event and event[0] else ["ACK"]
@@ -122,6 +125,11 @@ def read_answer(raw: bytes) -> Answer:
     if not message.exists("MSA-1"):
         raise MessageError("MSA-1", "the answer has no acknowledgment code", 101, reject=True)
     return Answer(message.get("MSA-1").strip(), message.get("MSA-2"), _complaint(message) if message.segments("ERR") else "")
+
+
+def own_text(raw: bytes) -> str:
+    """Return place and reason, in one line, of an answer made here (ERR-8), "" when it has none; they hold no patient's data."""
+    return " ".join(Message.parse(raw).get("ERR-8").split())
 
 
 def _err(d: Delimiters, error: MessageError, place: Path | None, old: bool) -> list[str]:

@@ -136,8 +136,8 @@ class SwitchedCoder(ShiftedCoder):
         first, *others = sets
         super().__init__(first, fallback, iso2022.RUN)
         self._sets = tuple(sets)
-        self._home = iso2022.PARTS.get(first.hl7)
-        self._others = [iso2022.PARTS[one.hl7] for one in others]
+        self._home = iso2022.ELEMENTS.get(first.hl7)
+        self._others = [iso2022.ELEMENTS[one.hl7] for one in others]
         self.codec = others[0].codec if others and first.codec == "ascii" else first.codec
 
     @property
@@ -164,7 +164,7 @@ class SwitchedCoder(ShiftedCoder):
 
     def _at_home(self, raw: bytes) -> str:
         """Read G1 as the first set, or where that is ASCII as the first other one: some senders designate it nowhere."""
-        home = self._home or next((part for part in self._others if part.right), None)
+        home = self._home or next((element for element in self._others if element.right), None)
         return home.decode(raw) if home else raw.decode("ascii")
 
 
@@ -209,10 +209,10 @@ def _coder(sets: Sequence[Charset], fallback: Charset) -> Coder:
     first, *others = dict.fromkeys(sets)
     if any(one.codec == "utf-8" for one in others) and first.codec == "ascii":
         return Coder(next(one for one in others if one.codec == "utf-8"), fallback)
-    alone = [one for one in (first, *others) if not one.ascii_compatible and one.hl7 not in iso2022.PARTS]
+    alone = [one for one in (first, *others) if not one.ascii_compatible and one.hl7 not in iso2022.ELEMENTS]
     if alone:  # GB18030, Big5
         return ShiftedCoder(alone[0], fallback)
-    others = [one for one in others if one.hl7 in iso2022.PARTS]
+    others = [one for one in others if one.hl7 in iso2022.ELEMENTS]
     if first.hl7 in ("ISO IR87", "ISO IR159"):  # they stand beside ASCII, never in its place
         first, others = CHARSETS[0], [first, *others]
     if any(one.hl7 == "ISO IR159" for one in others):  # the supplement of ISO IR87

@@ -11,8 +11,8 @@ _TO_LEFT = bytes(c & 0x7F for c in range(256))
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A set of characters that a sequence designates: to the bytes 21 to 7E (G0), or to A0 to FF (G1)."""
+class CodeElement:
+    """A set of characters that an escape sequence designates (ISO 2022): to the bytes 21 to 7E (G0), or to A0 to FF (G1)."""
 
     sequence: bytes  # after ESC
     codec: str  # in which it has the bytes from A0 on
@@ -43,24 +43,24 @@ class Part:
 
 _LATIN = {1: b"A", 2: b"B", 3: b"C", 4: b"D", 5: b"L", 6: b"G", 7: b"F", 8: b"H", 9: b"M", 15: b"b"}
 
-PARTS: dict[str, Part] = {
-    **{f"8859/{part}": Part(b"-" + final, f"iso8859-{part}", True) for part, final in _LATIN.items()},
-    "ISO IR166": Part(b"-T", "tis_620", True),
-    "ISO IR14": Part(b")I", "shift_jis", True),
-    "ISO IR87": Part(b"$B", "euc_jp", False, 2),
-    "ISO IR159": Part(b"$(D", "euc_jp", False, 2, b"\x8f"),
-    "KS X 1001": Part(b"$)C", "euc_kr", True, 2),
+ELEMENTS: dict[str, CodeElement] = {
+    **{f"8859/{part}": CodeElement(b"-" + final, f"iso8859-{part}", True) for part, final in _LATIN.items()},
+    "ISO IR166": CodeElement(b"-T", "tis_620", True),
+    "ISO IR14": CodeElement(b")I", "shift_jis", True),
+    "ISO IR87": CodeElement(b"$B", "euc_jp", False, 2),
+    "ISO IR159": CodeElement(b"$(D", "euc_jp", False, 2, b"\x8f"),
+    "KS X 1001": CodeElement(b"$)C", "euc_kr", True, 2),
 }
-_ASCII = Part(b"(B", "ascii", False)
-_ROMAJI = Part(b"(J", "ascii", False)  # JIS X 0201: 5C and 7E are delimiters in HL7, whatever they show elsewhere
-_BY_SEQUENCE = {part.sequence: part for part in PARTS.values()} | {
+_ASCII = CodeElement(b"(B", "ascii", False)
+_ROMAJI = CodeElement(b"(J", "ascii", False)  # JIS X 0201: 5C and 7E are delimiters in HL7, whatever they show elsewhere
+_BY_SEQUENCE = {element.sequence: element for element in ELEMENTS.values()} | {
     b"(B": _ASCII,
     b"(J": _ASCII,
-    b"(I": Part(b"(I", "shift_jis", False),
-    b"$@": Part(b"$@", "euc_jp", False, 2),
-    b"$A": Part(b"$A", "gb2312", False, 2),
-    b"$)A": Part(b"$)A", "gb2312", True, 2),
-    b"$(C": Part(b"$(C", "euc_kr", False, 2),
+    b"(I": CodeElement(b"(I", "shift_jis", False),
+    b"$@": CodeElement(b"$@", "euc_jp", False, 2),
+    b"$A": CodeElement(b"$A", "gb2312", False, 2),
+    b"$)A": CodeElement(b"$)A", "gb2312", True, 2),
+    b"$(C": CodeElement(b"$(C", "euc_kr", False, 2),
 }
 _SWITCH = re.compile(rb"\x1b([ -/]+[0-~])|\\[CM]((?:[0-9A-Fa-f]{2}){2,4})\\")
 _KINDS = re.compile(rb"[\x21-\x7e]+|[\x80-\xff]+|[\x00-\x20\x7f]+")
@@ -80,24 +80,24 @@ def decode(raw: bytes, home: Reader, stray: Reader) -> str:
     left, right, at = _ASCII, None, 0
     for match in _SWITCH.finditer(raw):
         sequence = match[1] or bytes.fromhex(match[2].decode())
-        part = _BY_SEQUENCE.get(sequence)
-        if part is None:
+        element = _BY_SEQUENCE.get(sequence)
+        if element is None:
             continue  # not known: it stays in the text
         found.append(_run(raw[at : match.start()], left, right, home, stray))
-        left, right = (left, part) if part.right else (part, right)
+        left, right = (left, element) if element.right else (element, right)
         at = match.end()
     found.append(_run(raw[at:], left, right, home, stray))
     return "".join(found)
 
 
-def _run(raw: bytes, left: Part, right: Part | None, home: Reader, stray: Reader) -> str:
+def _run(raw: bytes, left: CodeElement, right: CodeElement | None, home: Reader, stray: Reader) -> str:
     if not raw or (left is _ASCII and raw.isascii()):
         return raw.decode("ascii")
     found = []
     for match in _KINDS.finditer(raw):
         run = match[0]
-        part = right if run[0] >= 0x80 else left if run[0] > 0x20 and left is not _ASCII else _ASCII
-        found.append(_read(run, part.decode if part else home, part.size if part else len(run), stray))
+        element = right if run[0] >= 0x80 else left if run[0] > 0x20 and left is not _ASCII else _ASCII
+        found.append(_read(run, element.decode if element else home, element.size if element else len(run), stray))
     return "".join(found)
 
 
@@ -111,23 +111,23 @@ def _read(raw: bytes, read: Reader, size: int, stray: Reader) -> str:
         return "".join([_read(raw[at : at + size], read, size, stray) for at in range(0, len(raw), size)])
 
 
-def encode(text: str, home: Part | None, others: Sequence[Part]) -> bytes:
+def encode(text: str, home: CodeElement | None, others: Sequence[CodeElement]) -> bytes:
     """Return the bytes of a text, back in ASCII (or JIS X 0201) and `home` at its end; raises UnicodeEncodeError for what no set has."""
     out = bytearray()
-    base = _ROMAJI if home is PARTS["ISO IR14"] else _ASCII
+    base = _ROMAJI if home is ELEMENTS["ISO IR14"] else _ASCII
     left, right = base, home
     for at, character in enumerate(text):
         if character < "\x80":
-            code, part = character.encode(), base
+            code, element = character.encode(), base
         else:
-            code, part = _code(character, [one for one in (left, right, home) if one and one is not base], others, text, at)
-        wanted = base if part.right else part  # some receivers read no G1 beside a G0 of two bytes
+            code, element = _code(character, [one for one in (left, right, home) if one and one is not base], others, text, at)
+        wanted = base if element.right else element  # some receivers read no G1 beside a G0 of two bytes
         if wanted is not left:
             out += b"\x1b" + wanted.sequence
             left = wanted
-        if part.right and part is not right:
-            out += b"\x1b" + part.sequence
-            right = part
+        if element.right and element is not right:
+            out += b"\x1b" + element.sequence
+            right = element
         out += code
     if left is not base:
         out += b"\x1b" + base.sequence
@@ -136,9 +136,9 @@ def encode(text: str, home: Part | None, others: Sequence[Part]) -> bytes:
     return bytes(out)
 
 
-def _code(character: str, current: Sequence[Part], others: Sequence[Part], text: str, at: int) -> tuple[bytes, Part]:
-    for part in (*current, *others):
-        code = part.encode(character)
+def _code(character: str, current: Sequence[CodeElement], others: Sequence[CodeElement], text: str, at: int) -> tuple[bytes, CodeElement]:
+    for element in (*current, *others):
+        code = element.encode(character)
         if code is not None:
-            return code, part
+            return code, element
     raise UnicodeEncodeError("iso2022", text, at, at + 1, "not a character of these sets")

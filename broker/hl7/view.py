@@ -17,7 +17,8 @@ _HEADER: Mapping[bytes, int] = {b"MSH": 0}
 class View:
     """The reading half of `Message`.
 
-    A list of fields is never changed in place, nor a table of places: clones share them.
+    A list of fields is never changed in place, nor a table of places: clones share them. `broker.hl7.parts` takes a
+    message apart at its lines, and is the only other module that knows them.
     """
 
     __slots__ = (

@@ -57,6 +57,9 @@ class Observer(Protocol):
     def target(self, place: Place, send: Any) -> Any:
         """Return what runs in place of a target's `Send` (without its `when`)."""
 
+    def begins(self, place: Place, part: str) -> None:
+        """Hear that the `for_each` at a place goes on to a segment or group, such as OBX[2]."""
+
 
 @dataclass(frozen=True, slots=True)
 class Within:

@@ -98,6 +98,9 @@ class RouteCoverage:
 
         return counted
 
+    def begins(self, place: Place, part: str) -> None:
+        """Count nothing: what is repeated is reached once."""
+
     def share(self) -> Share:
         """Return what was reached."""
         missed = [Missed(self.source.file, self.source.line(place), what) for (place, what), times in self.reached.items() if not times]

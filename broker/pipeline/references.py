@@ -298,7 +298,7 @@ def compile_template(
     for match in _BRACES.finditer(text):
         if match.start() > end:
             parts.append(text[end : match.start()])
-        parts.append(_reference(match.group(1), tables, mistakes, field))
+        parts.append(_reference(match.group(1), tables, mistakes, field, alone=match[0] == text))
         end = match.end()
     rest = text[end:]
     if rest or not parts:
@@ -308,7 +308,9 @@ def compile_template(
     return Template(tuple(parts))
 
 
-def _reference(text: str, tables: Mapping[str, Table], mistakes: Mistakes, field: Callable[[str], Field | str | None]) -> Reference:
+def _reference(
+    text: str, tables: Mapping[str, Table], mistakes: Mistakes, field: Callable[[str], Field | str | None], *, alone: bool
+) -> Reference:
     expression, _, through = (part.strip() for part in text.partition("|"))
     optional = expression.endswith("?")
     getters = []
@@ -317,7 +319,8 @@ def _reference(text: str, tables: Mapping[str, Table], mistakes: Mistakes, field
             getters.append(_literal(name[1:-1]))
         elif (found := field(name)) is not None:
             if isinstance(found, Field):
-                getters.append(found.text if through else found.composite)
+                get = found.text if through else found.composite
+                getters.append(get if alone else _unless_null(get))
             else:
                 mistakes.add(found)
         elif wrong := check(name):
@@ -326,6 +329,16 @@ def _reference(text: str, tables: Mapping[str, Table], mistakes: Mistakes, field
             getters.append(getter(name))
     table, column = _through(through, tables, mistakes) if through else (None, "")
     return Reference(text.strip(), tuple(getters), optional, table, column)
+
+
+def _unless_null(get: Callable[[Scope], Value]) -> Callable[[Scope], Value]:
+    """Return what reads the null of HL7, which means something only where it stands alone, as nothing."""
+
+    def read(scope: Scope) -> Value:
+        value = get(scope)
+        return "" if value == '""' else value
+
+    return read
 
 
 def _literal(text: str) -> Callable[[Scope], Value]:

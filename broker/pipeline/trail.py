@@ -34,11 +34,11 @@ class Lookup:
 class Entry:
     """One thing that happened in a route, in the order in which it began."""
 
-    kind: Literal["condition", "step", "target"]
+    kind: Literal["condition", "step", "target", "pass"]
     channel: str
     file: str
     line: int
-    name: str  # of a step its name, of a condition its text
+    name: str  # of a step its name, of a condition its text, of a pass of for_each its segment or group: OBX[2]
     depth: int = 0  # how deep inside other steps
     event: str = ""  # of the RIS, that a channel from: ris hears of
     held: bool | None = None  # of a condition
@@ -137,6 +137,11 @@ class _RouteTrail:
             return list(entry.sent)
 
         return kept
+
+    def begins(self, place: Place, part: str) -> None:
+        if self.trail.on:
+            self.trail.begin(Entry("pass", self.channel, self.source.file, self.source.line(place), part))
+            self.trail.end()
 
     def _entry(self, kind: Literal["condition", "step", "target"], place: Place, name: str, subject: Any) -> Entry:
         event = subject.get("event") if isinstance(subject, EventSubject) else ""

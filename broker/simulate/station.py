@@ -13,9 +13,8 @@ from broker.connectors.base import Caller
 from broker.connectors.dicom_peers import Peer, read_peers
 from broker.connectors.dicom_worklist import answer_charsets
 from broker.dicom.charset import write_in
-from broker.dicom.dataset import decode, encode
+from broker.dicom.dataset import decode, encode, put
 from broker.dicom.files import file_meta
-from broker.engine.rehearsal import put
 from broker.engine.stage import Stage
 from broker.model import Spooled
 from broker.pipeline.header import text_of

@@ -169,20 +169,22 @@ def test_replay_needs_a_store_a_version_and_a_time(site: Path) -> None:  # noqa:
     assert (result.exit_code, "there is no listener hospitl" in result.output) == (1, True)
 
 
-@pytest.mark.parametrize("spoiled", ["port: ${WEB_PORT:-8081}", "port: ["])
+@pytest.mark.parametrize("spoiled", ["port: 8081", "port: ["])
 def test_a_running_broker_is_found_whatever_stands_on_disk_by_now(site: Path, monkeypatch: pytest.MonkeyPatch, spoiled: str) -> None:  # noqa: F811
+    spoil(site / "channels.yaml", "port: ${WEB_PORT:-8080}", "port: 8082")
     kept(site)
-    spoil(site / "channels.yaml", "port: ${WEB_PORT:-8080}", spoiled)
+    spoil(site / "channels.yaml", "port: 8082", spoiled)
     runs = Answering(configuration={"version": 1}, configuration_plan=NOTHING)
     monkeypatch.setattr(access, "_DIRECT", runs)
     assert run(site, "plan").output == "Nothing would change.\n"
-    assert {url.partition("/api")[0] for url in runs.asked} == {"http://127.0.0.1:8080"}
+    assert {url.partition("/api")[0] for url in runs.asked} == {"http://127.0.0.1:8082"}
 
 
 def test_who_does_not_answer_where_it_was_is_looked_for_where_the_file_says(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    spoil(site / "channels.yaml", "port: ${WEB_PORT:-8080}", "port: 8082")
     kept(site)
-    spoil(site / "channels.yaml", "port: ${WEB_PORT:-8080}", "port: ${WEB_PORT:-8081}")
+    spoil(site / "channels.yaml", "port: 8082", "port: 8081")
     nobody = Answering()
     monkeypatch.setattr(access, "_DIRECT", nobody)
-    assert "no broker answers on port 8080 or 8081" in run(site, "rollback", "--yes").output
-    assert [url.partition("/api")[0] for url in nobody.asked] == ["http://127.0.0.1:8080", "http://127.0.0.1:8081"]
+    assert "no broker answers on port 8082 or 8081" in run(site, "rollback", "--yes").output
+    assert [url.partition("/api")[0] for url in nobody.asked] == ["http://127.0.0.1:8082", "http://127.0.0.1:8081"]

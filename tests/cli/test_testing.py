@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -124,6 +126,16 @@ def test_what_no_case_has_reached_is_listed(site: Path, monkeypatch: pytest.Monk
     assert "the routes are covered to" in result.output
     assert "registration" not in result.output
     assert "unused: OC" in result.output
+
+
+def test_a_channel_without_cases_counts_as_not_covered(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(site)
+    shutil.rmtree(site / "routes/tests/scenarios")
+    spoil(site / "routes" / "charges.yaml", "cases: tests/charges.yaml\n", "")
+    result = run(site, "test", "--coverage", "--fail-under", "100")
+    assert re.search(r"^  charges +0 %", result.output, re.MULTILINE)
+    assert "together        100.0 %" not in result.output
+    assert result.exit_code == 1
 
 
 def test_coverage_is_said_to_programs_too(site: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from broker.config.outline import Outline, outline, shown
 from broker.config.plan import Held, Item, changed_files, compare, effects, refusals
-from broker.config.sources import Source
+from broker.config.sources import CHANNELS, Source
 from tests.config.conftest import FILES, REGISTRY, Check
 
 
@@ -155,6 +155,13 @@ def test_the_environment_belongs_to_what_is_compared() -> None:
 
 
 def test_files_that_are_not_in_order_have_an_outline_too(check: Check, tmp_path: Path) -> None:
-    assert outline([Source("channels.yaml", "data: here\nlisteners: [")], {}, REGISTRY).settings["data"] == "./data"
+    assert outline([Source("channels.yaml", "data: here\nlisteners: [")], {}, REGISTRY).settings["data"] == "here"
     assert outline([Source("channels.yaml", "data: here\nweb: 3\nlisteners: {a: 5}")], {}, REGISTRY).settings["data"] == "here"
     assert outline([], {}, REGISTRY).settings["web"] == {"port": 8080, "bind": "127.0.0.1"}
+
+
+@pytest.mark.parametrize("slip", ["listeners: {", "  hospital: [", "\tweb: 1", "web: {port: 1, port"])
+def test_a_file_that_is_no_yaml_still_says_where_its_broker_is(slip: str) -> None:
+    text = f"version: 1\ndata: ${{DATA:-./data}} # kept\nlisteners:\n  x: {{}}\n{slip}\nweb:\n  port: 81\n"
+    found = outline([Source(CHANNELS, text)], {"DATA": "/srv/broker"}, REGISTRY).settings
+    assert (found["data"], found["web"]["port"]) == ("/srv/broker", 81)

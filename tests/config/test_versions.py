@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -40,6 +41,25 @@ def test_a_version_is_a_folder_that_can_be_run(config: Config, tmp_path: Path) -
     assert again.digest == config.digest == kept.digest
     assert {source.name: source.text for source in versions.sources(kept)} == {source.name: source.text for source in config.sources}
     assert differing(versions.channels(kept), config.sources) == {}
+
+
+def test_a_version_that_counts_is_durable(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power cut the folder of a rolled-back configuration would run again."""
+    happened: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        happened.append(os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), tmp_path / "data"))
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "rename", lambda *paths: (happened.append("rename"), rename(*paths))[1])
+    versions = Versions(tmp_path / "data")
+    staged = versions.stage(config, Version(1, config.digest, 1000.0, "ann"))
+    assert {"configurations/.0001", "configurations/.0001/files", "configurations/.0001/files/routes"} <= set(happened)
+    happened.clear()
+    versions.commit(staged)
+    assert happened == ["rename", "configurations"]
 
 
 def test_files_outside_of_the_folder_stay_inside_of_the_version(check: Check, tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from broker.connectors import file_destination, file_disk
 from broker.connectors.base import Destination, Listener
 from broker.connectors.file import DESTINATION, LISTENER, FileDestination, FileListener, check_destination, check_listener
 from broker.connectors.file_destination import check_name
-from broker.errors import Retry, StoreError
+from broker.errors import MessageError, Retry, StoreError
+from broker.hl7.ack import answer
 from broker.hl7.batch import parts
 from broker.hl7.message import Message
 from broker.model import Delivery
@@ -210,6 +211,17 @@ def test_what_is_wrong_is_set_aside_with_the_reason(bench: Bench, text: str, why
     assert bench.faults("file") == 1
     assert "DOE" not in bench.printed.getvalue()
     assert why.strip() in bench.printed.getvalue()
+
+
+def test_the_reason_is_the_one_that_the_answer_carries(bench: Bench) -> None:
+    refused = MessageError("PID-3", "not a patient\nof this hospital", 207)
+    message = Message.parse(MSG.format("7").encode())
+    bench.answers = lambda id: succeed(answer(message, "AE", refused, now="2026", control_id="B1"))
+    bench.put("a.hl7", MSG.format("7"))
+    started(bench.listener())
+    why = "message 1: AE PID-3: not a patient of this hospital"
+    assert (bench.folder / "failed/a.hl7.why").read_text() == f"{why}\n"
+    assert why in bench.printed.getvalue()
 
 
 def test_a_file_may_come_again_under_its_name(bench: Bench) -> None:

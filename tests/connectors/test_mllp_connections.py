@@ -192,6 +192,32 @@ def test_an_answer_without_the_cr_of_its_end_block_settles(bench: Bench, end: st
     assert bench.reactor.getDelayedCalls() == []
 
 
+@pytest.mark.parametrize("over", [True, False])
+def test_a_handshake_that_does_not_end_is_told_as_what_it_is(bench: Bench, over: bool) -> None:
+    destination = bench.destination(answer_timeout="10s")
+    sending = Sending(bench, destination)
+    destination._lines._credentials = object()  # type: ignore[union-attr, assignment]  # TLS below, which says nothing yet
+    peer, wire = sending.connected()
+    assert IHandshakeListener.providedBy(peer)
+    if over:
+        peer.handshakeCompleted()
+    bench.reactor.advance(10)
+    assert wire.aborted
+    lose(peer)
+    assert isinstance(sending.result, Retry)
+    assert bench.faults("tls") == (not over)
+
+
+def test_a_receiver_that_says_everything_twice_does_not_fill_the_log(bench: Bench) -> None:
+    destination = bench.destination()
+    peer = Sending(bench, destination).connected()[0]
+    for _ in range(5):
+        peer.dataReceived(ack(b"CA") + ack(b"AA") + b"junk")
+        Sending(bench, destination)
+    assert (bench.faults("stranger"), bench.faults("garbage")) == (5, 4)
+    assert [line["fault"] for line in bench.logged()] == ["stranger", "garbage"]
+
+
 def test_what_is_late_settles_nothing_even_without_its_cr(bench: Bench) -> None:
     sending = Sending(bench, bench.destination(answer_timeout="10s"))
     peer, _ = sending.connected()

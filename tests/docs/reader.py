@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.docs.pages import TOP, Block, missing
@@ -20,12 +21,12 @@ OWN = ("2580", "2581")  # the ports of the tutorial itself
 class Reader:
     """Follows a page in a copy of the folder, on free ports."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, copied: Sequence[str] = COPIED) -> None:
         self.folder = folder / "clone"
         self.folder.mkdir()
-        for name in COPIED:
+        for name in copied:
             (shutil.copytree if (TOP / name).is_dir() else shutil.copy)(TOP / name, self.folder / name)
-        self.broker = BrokerProcess(folder, config=self.folder / "channels.yaml")
+        self.broker = BrokerProcess(folder, config=self.folder / "channels.yaml", extra={"PYTHONPATH": str(TOP)}, started_in=self.folder)
         self.ports = {old: str(self.broker.ports[name]) for old, name in SHIPPED.items()}
         self.ports |= dict(zip(OWN, map(str, free_ports(len(OWN))), strict=True))
         self.playing: list[subprocess.Popen[str]] = []
@@ -48,6 +49,8 @@ class Reader:
         if words == [".venv/bin/broker", "run"]:
             self.restart()
             eventually(lambda: not missing(expected, self.broker.log.read_text()), f"line {line}: {command} prints what the page shows")
+        elif words[0] == "mkdir":
+            (self.folder / words[1]).mkdir()
         elif words[0] == ".venv/bin/python":
             self.playing.append(subprocess.Popen([sys.executable, *words[1:]], cwd=self.folder, stdout=subprocess.PIPE, text=True))
         else:

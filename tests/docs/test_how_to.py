@@ -15,7 +15,8 @@ from click.testing import CliRunner
 from broker.cli import main
 from tests.docs.pages import TOP, Block, blocks, missing
 
-PAGES = sorted((TOP / "docs/how-to").glob("*.md"))
+START = TOP / "docs/how-to/start-a-configuration.md"  # begins with nothing: test_start.py
+PAGES = sorted(page for page in (TOP / "docs/how-to").glob("*.md") if page != START)
 
 
 def additions(page: Path) -> list[Block]:

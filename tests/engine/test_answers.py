@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, fail
 
 from broker.config.models import Channel
 from broker.engine.hl7intake import Manner
+from broker.engine.intake import Verdict
 from broker.engine.outcomes import Late, outcome
 from broker.engine.router import Router
 from broker.errors import MessageError, StoreError
@@ -362,6 +363,21 @@ def test_commit_at_once_application_acknowledgment_when_delivered(house: House) 
     assert sender.send(adt("A2", "AL|NE")) == ["CA A2"]
     assert sender.send(adt("A2", "AL|NE")) == ["CA A2"]
     assert sender.send(adt("A3", "NE|NE")) == []
+
+
+@pytest.mark.parametrize(("asks", "refused", "mended"), [("|", ["AE"], ["AA"]), ("AL|AL", ["CA", "AE"], ["CA", "AA"])])
+def test_a_sender_that_repeats_what_was_refused_goes_on_once_it_is_routed(
+    house: House, asks: str, refused: list[str], mended: list[str]
+) -> None:
+    sender = Sender(house)
+    heard = [f"{code} A1" for code in refused]
+    assert sender.send(adt("A1", asks, patient="")) == heard
+    assert sender.send(adt("A1", asks, patient="")) == heard
+    with pytest.MonkeyPatch.context() as patch:  # somebody mends the route, and takes the message up again
+        patch.setattr(house.intake, "_judge", lambda *args: Verdict("routed"))
+        house.wait(house.again.route(1))
+    assert sender.send(adt("A1", asks, patient="")) == [f"{code} A1" for code in mended]
+    assert house.rows("select count(*) from message") == [(1,)]
 
 
 @pytest.mark.parametrize("answer", ["processed", "received"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 
-from broker.engine.rehearsal import dataset_of
+from broker.dicom.dataset import dataset_of
 from broker.model import Outgoing
 from broker.store import audit, outbox
 from tests.engine.house import CT1, House

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, fail
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
@@ -327,6 +327,36 @@ def test_a_restart_after_a_rollback_is_no_new_version_and_still_differs_from_the
     assert [one.number for one in site.versions.all()] == [1, 2, 3]
     assert site.wait(site.broker.reload.status()).differing == ("routes/registration.yaml",)
     assert site.apply()[1].number == 4
+
+
+def test_what_is_asked_for_during_the_start_waits_for_its_end(site: Site) -> None:
+    stop(site.broker, site.reactor)
+    site.broker = made(site.folder / "data", site.reactor, site.channels)
+    begin, asked = site.broker.again.resume, list[Deferred[Any]]()
+
+    def resuming() -> Deferred[None]:  # the last thing before the listeners
+        site.spoil("channels.yaml", "fallback: windows-1252", "fallback: 8859/1")
+        asked.append(ensureDeferred(site.broker.reload.apply("SIGHUP")))
+        return begin()
+
+    site.broker.again.resume = resuming  # type: ignore[method-assign]
+    start(site.broker, site.reactor)
+    _, version = site.wait(asked[0])
+    assert (version.number, version.by) == (2, "SIGHUP")
+    assert site.say(site.connect(HL7), "A1") == "AA"
+
+
+def test_a_start_that_fails_can_be_stopped_all_the_same(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop(site.broker, site.reactor)
+    site.broker = made(site.folder / "data", site.reactor, site.channels)
+    monkeypatch.setattr(site.broker.again, "resume", lambda: fail(BrokerError("no")))
+    with pytest.raises(BrokerError):
+        start(site.broker, site.reactor)
+    asked = ensureDeferred(site.broker.reload.apply("SIGHUP"))
+    stop(site.broker, site.reactor)
+    assert not asked.called
+    site.broker = made(site.folder / "data", site.reactor, site.channels)
+    start(site.broker, site.reactor)
 
 
 def test_changed_files_are_taken_once_they_are_whole_where_that_is_wanted(site: Site) -> None:

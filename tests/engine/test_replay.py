@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from broker.config.load import load
 from broker.config.models import Config
 from broker.connectors import registry
-from broker.engine.rehearsal import dataset_of
+from broker.dicom.dataset import dataset_of
 from broker.engine.replay import Replay
 from broker.engine.shadow import Happened, Shadow, number_in
 from broker.engine.tally import Tally, masked

@@ -83,6 +83,16 @@ def test_delimiters_and_bytes_of_the_sender_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
+    ("declared", "named"),
+    [(b"KLINGON", b"UNICODE UTF-8"), (b"8859/1~KLINGON", b"8859/1"), (b"utf-8", b"utf-8"), (b"~ISO IR87", b"~ISO IR87")],
+)
+def test_the_character_set_that_is_named_is_the_one_it_is_written_in(declared: bytes, named: bytes) -> None:
+    message = Message.parse((ORM % b"2.5.1").replace(b"UNICODE UTF-8", declared))
+    header = ack.answer(message, "AA", None, now="2", control_id="3").split(b"\r")[0]
+    assert header.split(b"|")[17] == named
+
+
+@pytest.mark.parametrize(
     ("raw", "control_id"),
     [
         (b"", ""),

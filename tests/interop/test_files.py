@@ -95,7 +95,7 @@ def test_files_come_in_and_go_out(site: Site) -> None:
     site.put("a.hl7", message("A1"))
     site.put("c.hl7", message("C1") + message("C2", kind="MFN^M02"))
     eventually(lambda: site.files("in/failed") == ["c.hl7", "c.hl7.why"], "the file with a refused message is set aside")
-    assert (site.folder / "in/failed/c.hl7.why").read_text() == "message 2: AR MSH-9: 200 Unsupported message type\n"
+    assert (site.folder / "in/failed/c.hl7.why").read_text() == "message 2: AR MSH-9: no channel accepts this message\n"
     assert site.files("in/archive") == ["a.hl7", "b.hl7"]
     assert site.files("in/answers") == ["a.hl7.ack", "b.hl7.ack", "c.hl7.ack"]
     eventually(lambda: site.sent() == ["A1", "B1", "B2", "C1"], "all arrive in the order of the files")

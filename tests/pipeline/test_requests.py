@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from broker.engine.rehearsal import dataset_of
+from broker.dicom.dataset import dataset_of
 from broker.errors import MessageError
 from broker.hl7.message import Message
 from broker.model import Spooled

@@ -112,6 +112,25 @@ FORMATS = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        ('set: {ZPI-2: "{PID-10}"}', '""'),
+        ('set: {ZPI-2: "{PID-10?} x"}', " x"),
+        ('set: {ZPI-2: "{PID-10?}{PID-5.1}"}', "DOE"),
+        ('set: {ZPI-2: "{PID-10 or PID-5.1} x"}', "DOE x"),
+        ('set: {ZPI-2: "{PID-10? | sex} x"}', " x"),
+        ("format: {path: PID-10, to: ZPI-2, date: {}}", '""'),
+        ("format: {path: PID-10, to: ZPI-2, case: upper}", '""'),
+        ("format: {path: PID-10, to: ZPI-2, trim: {what: '\"'}}", '""'),
+        ("format: {path: PID-10, to: ZPI-2, name: {to: PN}}", '""'),
+        ("format: {path: PID-10, pad: {length: 8}, to: ZPI-2}", '""'),
+    ],
+)
+def test_a_null_is_carried_over_alone_and_left_out_of_a_text(step: str, expected: str) -> None:
+    assert after(step, "ZPI-2", with_field("PID-10", '""')) == [expected]
+
+
 @pytest.mark.parametrize(("step", "path", "sent", "expected"), FORMATS)
 def test_format(step: str, path: str, sent: str, expected: str) -> None:
     source = step.partition("path: ")[2].lstrip("['").partition(",")[0].partition("[")[0].partition("'")[0]

@@ -74,6 +74,7 @@ def _compile_for_each(settings: Mapping[str, Any], compilation: Compilation) -> 
     compilation.path(name, kind)
     inner = replace(compilation, within=Within(name, group))
     block = nested(settings["steps"], inner.at("steps"))
+    observer, place = compilation.observer, compilation.mistakes.place
 
     def for_each(work: Work) -> Hold | None:
         message = work.subject
@@ -84,6 +85,8 @@ def _compile_for_each(settings: Mapping[str, Any], compilation: Compilation) -> 
         try:
             for number, part in enumerate(parts):
                 work.subject = part
+                if observer:
+                    observer.begins(place, f"{name}[{number + 1}]")
                 result = _run(block, work, parts, number)
                 if isinstance(result, Hold):
                     return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -89,7 +90,7 @@ SPEC = Spec(
     name="format",
     kind="step",
     summary=f"Writes a value in another form: one of {', '.join(_NAMES)}. What does not fit the form is an error unless `otherwise` says "
-    "so; an empty field stays empty.",
+    "so; an empty field stays empty, and the null of HL7 a null.",
     options=(
         Option("path", "texts", "Where it stands, or several places; with `[*]` each by itself.", example="PID-7.1"),
         Option("to", "path", "Where it is written; without it, where it stood.", default="", example="ZPI-3"),
@@ -152,14 +153,25 @@ def _converter(name: str, settings: Any, rule: Rule, *, hl7: bool) -> Convert:
     """Return what applies a rule to a place: to each part of a composite, to a composite as a whole, or to plain text."""
     if not hl7:
         return lambda subject, source, target: _plain(subject, source, target, rule)
+    change: Callable[[Any, str, str, str], None]
     if name in _LEAVES:
-        leaf = _LEAVES[name]
-        return lambda subject, source, target: _each_part(subject, source, target, rule, leaf)
-    if name == "name":
-        return lambda subject, source, target: _name(
-            subject, source, target, rule, settings["from"] in COMPOSITES, settings["to"] in COMPOSITES
-        )
-    return lambda subject, source, target: _single(subject, source, target, rule)
+        change = partial(_each_part, rule, _LEAVES[name])
+    elif name == "name":
+        change = partial(_name, rule, settings["from"] in COMPOSITES, settings["to"] in COMPOSITES)
+    else:
+        change = partial(_single, rule)
+
+    def convert(subject: Any, source: str, target: str) -> None:
+        raw = subject.raw(source)
+        if raw == _NULL:
+            subject.set_raw(target, raw)
+        elif raw:
+            change(subject, raw, source, target)
+
+    return convert
+
+
+_NULL = '""'  # deletes what the receiver has (2.5.1 chapter 2.7)
 
 
 def _plain(subject: Any, source: str, target: str, rule: Rule) -> None:
@@ -168,10 +180,7 @@ def _plain(subject: Any, source: str, target: str, rule: Rule) -> None:
         subject.set(target, "\\".join(rule(value) if value else "" for value in values))
 
 
-def _single(subject: Any, source: str, target: str, rule: Rule) -> None:
-    raw = subject.raw(source)
-    if not raw or raw == '""':
-        return
+def _single(rule: Rule, subject: Any, raw: str, source: str, target: str) -> None:
     if _DELIMITER.search(raw):
         raise MessageError(source, "holds several parts; the step must name one of them", 102)
     subject.set(target, rule(subject.get(source) if "\\" in raw else raw))
@@ -182,16 +191,11 @@ _DELIMITER = re.compile(r"[\^&~]")
 _LEAVES = {"case": re.compile(r"\\[^\\]*\\|[^\\^&~]+"), "trim": re.compile(r"[^\^&~]+")}
 
 
-def _each_part(subject: Any, source: str, target: str, rule: Rule, leaf: re.Pattern[str]) -> None:
-    raw = subject.raw(source)
-    if raw:
-        subject.set_raw(target, leaf.sub(lambda match: match[0] if match[0][0] == "\\" and match[0][-1] == "\\" else rule(match[0]), raw))
+def _each_part(rule: Rule, leaf: re.Pattern[str], subject: Any, raw: str, source: str, target: str) -> None:
+    subject.set_raw(target, leaf.sub(lambda match: match[0] if match[0][0] == "\\" and match[0][-1] == "\\" else rule(match[0]), raw))
 
 
-def _name(subject: Any, source: str, target: str, rule: Rule, composite: bool, written: bool) -> None:
-    raw = subject.raw(source)
-    if not raw or raw == '""':
-        return
+def _name(rule: Rule, composite: bool, written: bool, subject: Any, raw: str, source: str, target: str) -> None:
     result = rule(raw if composite else subject.get(source))
     (subject.set_raw if written else subject.set)(target, result)
 
