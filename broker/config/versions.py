@@ -14,8 +14,8 @@ from broker.config.models import Config
 from broker.config.options import Registry
 from broker.config.outline import outline
 from broker.config.sources import CHANNELS, Role, Source
-from broker.connectors.file_disk import sync
 from broker.errors import BrokerError, Problem
+from broker.store.durable import sync
 
 MOST = 50  # versions kept; the oldest go first
 _RECORD = "version.json"

@@ -13,6 +13,8 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
+from broker.store.durable import sync
+
 SHA256 = ".sha256"
 LONGEST = 200  # characters of a file name; file systems take 255 bytes, and companions add to it
 
@@ -119,12 +121,3 @@ def holds(path: Path, content: bytes) -> bool:
         return path.stat().st_size == len(content) and path.read_bytes() == content
     except FileNotFoundError:
         return False
-
-
-def sync(folder: Path) -> None:
-    """Make what was renamed in a folder durable; raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from broker.errors import StoreError
+from broker.store.durable import sync
 
 NAME = re.compile(r"\d{8}/[0-9a-f]{32}\.dcm")
 PART = ".part"
@@ -98,7 +99,7 @@ class Spool:
         self._lock: int | None = None
         try:
             self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _sync_folder(self._path.parent)
+            sync(self._path.parent)
         except OSError as error:
             raise StoreError(f"{self._path}: {error.strerror}") from error
 
@@ -115,7 +116,7 @@ class Spool:
             if not owner and next(self.names(), None) is None:
                 os.pwrite(self._lock, store.encode(), 0)
                 os.fsync(self._lock)
-                _sync_folder(self._path.parent)
+                sync(self._path.parent)
                 owner = store
         except BlockingIOError as error:
             raise StoreError(f"{self._path}: another broker is using this folder; give this one its own data folder") from error
@@ -199,7 +200,7 @@ class Spool:
 
     def _make(self, day: str) -> None:
         (self._path / day).mkdir(mode=0o700, exist_ok=True)
-        _sync_folder(self._path)  # also when it was there: a crash may have come between
+        sync(self._path)  # also when it was there: a crash may have come between
         self._made.add(day)
 
     def _finish(self, waiting: _Waiting) -> Deferred[Finished]:
@@ -238,7 +239,7 @@ def _settle(root: Path, batch: list[_Waiting]) -> list[Finished | OSError]:
             os.close(waiting.descriptor)
     for day in {waiting.name[:8] for waiting in batch}:
         try:
-            _sync_folder(root / day)
+            sync(root / day)
         except OSError as error:
             results = [error if waiting.name[:8] == day else result for waiting, result in zip(batch, results, strict=True)]
     return results
@@ -256,14 +257,6 @@ def _file(root: Path, waiting: _Waiting) -> Finished:
     final = root / waiting.name
     os.rename(f"{final}{PART}", final)
     return waiting.name, size, digest.hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def free_bytes(path: str | Path) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 
 from broker.errors import MessageError, StoreError
 from broker.store import migrations
+from broker.store.durable import sync
 from broker.store.engine import Params, Row, TransactionLost, storable
 
 MEMORY = ":memory:"
@@ -291,8 +292,4 @@ def _backup(db: sqlite3.Connection, path: Path | None, version: int) -> None:
     for target_path in (part, path.parent):
         if target_path == path.parent:
             part.replace(copy)
-        descriptor = os.open(target_path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(target_path)

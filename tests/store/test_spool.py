@@ -160,7 +160,7 @@ def test_a_thread_that_fails_fails_its_files(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_synced_fails_its_files(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     store(spool, b"first")
     file = spool.begin()
-    monkeypatch.setattr(spool_module, "_sync_folder", fail_with(5))
+    monkeypatch.setattr(spool_module, "sync", fail_with(5))
     assert isinstance(fired(file.finish()), StoreError)
 
 
