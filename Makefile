@@ -38,7 +38,7 @@ check: setup ## ruff, mypy, import layers, the shipped configuration, generated 
 peers:
 	@scripts/peers
 
-test: setup peers ## all tests; installs DCMTK, PostgreSQL and promtool first where it may
+test: setup peers ## all tests; installs DCMTK, Orthanc, dicom3tools, PostgreSQL and promtool first where it may
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 fuzz: setup ## hostile bytes, FUZZ=100 times as many as in `make test`, and other ones each time

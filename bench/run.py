@@ -2,15 +2,15 @@
 
     python bench/run.py [--yardsticks FOLDER] [--quick] [SECTION …]
 
-Sections: hl7, sizes, many, lanes, journal, orders, images, parse, transform, start. With a folder of yardsticks (`mllp_floor.py`,
-`dicom_floor.py`: the least a durable relay and a C-STORE receiver on Twisted can do) these run in the same call and the ratio is printed.
+Sections: hl7, sizes, many, lanes, journal, orders, images, forward, associations, worklist, parse, transform, start. With a folder of
+yardsticks (`mllp_floor.py`, `dicom_floor.py`: the least a durable relay and a C-STORE receiver on Twisted can do) these run in the same
+call and the ratio is printed.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,11 +20,14 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
+import associations
+import dicom_receive
 import flat
 import forward
 import hl7_parse
 import lanes
 import route_transform
+import worklist
 from load import Figures, Sink, document, load, order, report
 from process import HERE, TOP, cpu, free_ports, resident, running
 
@@ -110,12 +113,28 @@ def orders(yardsticks: Path | None, share: float) -> None:
 
 
 def images(yardsticks: Path | None, share: float) -> None:
-    """C-STORE in, beside DCMTK's storescp and the least a receiver can do; then in and forwarded."""
-    title("Images: C-STORE of 525 KB CT from DCMTK storescu")
-    count = max(20, int(400 * share))
-    environment = {**os.environ, "PYTHONPATH": str(TOP), **({"YARDSTICKS": str(yardsticks)} if yardsticks else {})}
-    subprocess.run([sys.executable, str(HERE / "dicom_receive.py"), "--objects", str(count)], env=environment, check=True)
-    forward.run(count)
+    """C-STORE in, beside DCMTK's storescp, Orthanc and the least a receiver can do."""
+    title("Images: C-STORE from DCMTK storescu; journaled, counted at the exam of their order, kept")
+    quick = share < 1
+    dicom_receive.run([], quick=quick, rounds=1 if quick else 3, yardsticks=yardsticks)
+
+
+def setting_up(yardsticks: Path | None, share: float) -> None:
+    """Association after association, beside pynetdicom's acceptor."""
+    title("Associations: set up and released, 64 presentation contexts each")
+    associations.run(share)
+
+
+def forwarding(yardsticks: Path | None, share: float) -> None:
+    """Images in, linked, coerced, and out to DCMTK's storescp, beside Orthanc's auto-routing."""
+    title("Store and forward: 525 KB CT, linked to their order, coerced, sent on to DCMTK storescp")
+    forward.run(max(20, int(600 * share)))
+
+
+def entries(yardsticks: Path | None, share: float) -> None:
+    """Worklist queries, beside DCMTK's wlmscpfs."""
+    title("Worklist: C-FIND of the same entries, over one association")
+    worklist.run(share)
 
 
 def parse(yardsticks: Path | None, share: float) -> None:
@@ -226,6 +245,9 @@ SECTIONS = {
     "journal": journal,
     "orders": orders,
     "images": images,
+    "forward": forwarding,
+    "associations": setting_up,
+    "worklist": entries,
     "parse": parse,
     "transform": transform,
     "start": start,

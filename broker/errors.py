@@ -73,6 +73,14 @@ class Retry(DeliveryError):
     """The destination could not take it now; the same delivery may succeed later without anybody acting."""
 
 
+class NotYet(Retry):
+    """The destination answered that it cannot take this one delivery yet; it takes others."""
+
+
+class Aborted(Retry):
+    """The destination gave up, or was given up, in the midst of this delivery, which may be the reason."""
+
+
 class Refused(DeliveryError):
     """The destination answered that it will not take it; a person must act."""
 

@@ -73,6 +73,8 @@ class StoreRequest:
     changes: Mapping[str, str] = field(default_factory=dict)  # path (dicom.path) -> value, "" empties
     reason: str = "COERCE"  # Reason for the Attribute Modification (0400,0565)
     removals: tuple[str, ...] = ()  # of the paths in `changes`, those that go away instead of being emptied
+    source: str = ""  # who sent the object: Source of Previous Values (0400,0564)
+    reissue: str = ""  # of a corrected copy: what the UIDs of its study are made from; its own are among the changes
 
 
 @dataclass(frozen=True, slots=True)

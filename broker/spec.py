@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-OptionType = Literal["text", "integer", "number", "boolean", "duration", "size", "path", "texts", "mapping", "condition", "steps", "any"]
+OptionType = Literal[
+    "text", "integer", "number", "boolean", "duration", "size", "percent", "capacity", "path", "texts", "mapping", "switch", "condition",
+    "steps", "any",
+]  # fmt: skip
 
 REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "required"})()
 
 _DURATION = r"^\d+(\.\d+)? ?(ms|s|m|min|h|d)$"
-_SIZE = r"^\d+(\.\d+)? ?(B|KB|MB|GB)$"
+_SIZE = r"^\d+(\.\d+)? ?(B|KB|MB|GB|TB)$"
+_PERCENT = r"^(100|\d{1,2})(\.\d+)? ?%$"
+_CAPACITY = rf"({_SIZE}|{_PERCENT})"
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-_BYTES = {"B": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3}
+_BYTES = {"B": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3, "TB": 1024**4}
 
 _TYPES: dict[OptionType, dict[str, Any]] = {
     "text": {"type": "string"},
@@ -23,9 +28,12 @@ _TYPES: dict[OptionType, dict[str, Any]] = {
     "boolean": {"type": "boolean"},
     "duration": {"type": "string", "pattern": _DURATION},  # "30s", "5m", "24h"
     "size": {"type": "string", "pattern": _SIZE},  # "16 MB"
+    "percent": {"type": "string", "pattern": _PERCENT},  # "90%"
+    "capacity": {"type": "string", "pattern": _CAPACITY},  # "200 GB", "80%": of what there is
     "path": {"type": "string"},
     "texts": {"type": ["string", "array"], "items": {"type": "string"}},
     "mapping": {"type": "object"},
+    "switch": {"type": ["boolean", "object"]},  # `true` for a mapping with its defaults, `false` or nothing for none
     "condition": {"type": "string"},
     "steps": {},  # each is checked by its own spec as it is compiled; editors get the whole by config/schema.py
     "any": {},
@@ -40,6 +48,33 @@ def seconds(text: str) -> float:
 def size(text: str) -> int:
     """Return the bytes of a size such as `16 MB`; raises ValueError."""
     return int(_scaled(text, _SIZE, _BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """A part of a disk, in bytes or as a share of the whole."""
+
+    size: int = 0  # bytes
+    share: float = 0.0  # of the whole, used where `size` is 0
+
+    def of(self, whole: int) -> int:
+        """Return the bytes that it is of a disk of so many bytes."""
+        return self.size or int(whole * self.share)
+
+
+def percent(text: str) -> float:
+    """Return the share that a percentage such as `90%` is, from 0 to 1; raises ValueError."""
+    if not re.match(_PERCENT, text):
+        raise ValueError("not a percentage")
+    return float(text.removesuffix("%")) / 100
+
+
+def capacity(text: str) -> Capacity:
+    """Return what a size such as `200 GB` or a percentage such as `80%` stands for; raises ValueError."""
+    return Capacity(share=percent(text)) if text.endswith("%") else Capacity(size=size(text))
+
+
+_READ: dict[str, Callable[[str], Any]] = {"duration": seconds, "size": size, "percent": percent, "capacity": capacity}
 
 
 def _scaled(text: str, pattern: str, units: Mapping[str, float]) -> float:
@@ -63,7 +98,7 @@ class Option:
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema of the value."""
-        schema = mapping_schema(self.options) if self.options else dict(_TYPES[self.type])
+        schema = {**mapping_schema(self.options), **_TYPES[self.type]} if self.options else dict(_TYPES[self.type])
         if self.choices:
             schema = {"type": "array", "items": {"enum": list(self.choices)}} if self.type == "texts" else {"enum": list(self.choices)}
         schema["description"] = self.description
@@ -75,14 +110,12 @@ class Option:
 
     def read(self, value: Any) -> Any:
         """Return the value as the code wants it: seconds, bytes, a tuple of texts, a mapping with its defaults."""
-        if value is None:
+        if value is None or (self.type == "switch" and value is False):
             return None
         if self.options:
-            return read(self.options, value)
-        if self.type == "duration":
-            return seconds(value)
-        if self.type == "size":
-            return size(value)
+            return read(self.options, {} if value is True else value)
+        if self.type in _READ:
+            return _READ[self.type](value)
         if self.type == "texts":
             return (value,) if isinstance(value, str) else tuple(value)
         return value

@@ -89,5 +89,5 @@ def start(broker: Broker, reactor: Reactor) -> Any:
 
 def stop(broker: Broker, reactor: Reactor) -> None:
     wait(reactor, ensureDeferred(broker.stop()))
-    for end in reactor.ending:
-        end()
+    while reactor.ending:  # each once, whatever runs on this reactor next
+        reactor.ending.pop(0)()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import socketserver
 import subprocess
@@ -24,6 +25,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     CTImageStorage,
     DigitalXRayImageStorageForPresentation,
+    KeyObjectSelectionDocumentStorage,
     MRImageStorage,
     UltrasoundImageStorage,
     Verification,
@@ -203,7 +205,7 @@ class Archive:
         self.port, self.status = port, 0x0000
         self.received: list[Dataset] = []
         self._ae = AE(ae_title=ae_title)
-        for sop_class in (*IMAGES, Verification):
+        for sop_class in (*IMAGES, KeyObjectSelectionDocumentStorage, Verification):
             self._ae.add_supported_context(sop_class)
         self._server: Any = None
 
@@ -239,3 +241,105 @@ def ct_image(patient_id: str, name: str, accession: str, study_uid: str, number:
     image.PhotometricInterpretation = "MONOCHROME2"
     image.PixelData = os.urandom(512)
     return image
+
+
+class Orthanc:
+    """An Orthanc server as archive: in a folder of its own, without accounts, and with what it holds read over REST."""
+
+    def __init__(self, folder: Path, ae_title: str = "ARCHIVE", *, port: int = 0, **settings: Any) -> None:
+        """`settings`: further keys of its configuration file, as Orthanc spells them."""
+        self.folder, self.ae_title = folder, ae_title
+        web, free = free_ports(2)
+        self.port, self.web = port or free, web
+        self._settings: dict[str, Any] = {
+            "Name": ae_title,
+            "StorageDirectory": str(folder / "storage"),
+            "IndexDirectory": str(folder / "storage"),
+            "DicomAet": ae_title,
+            "DicomPort": self.port,
+            "DicomCheckCalledAet": False,
+            "DicomAlwaysAllowEcho": True,
+            "DicomAlwaysAllowStore": True,
+            "DicomAlwaysAllowFind": True,
+            "DicomAlwaysAllowGet": True,
+            "DicomAlwaysAllowMove": True,
+            "HttpPort": web,
+            "RemoteAccessAllowed": False,
+            "AuthenticationEnabled": False,
+            "OverwriteInstances": True,
+            "TcpNoDelay": True,
+            "Plugins": [],
+            "DicomModalities": {},
+            **settings,
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def knows(self, ae_title: str, port: int) -> Orthanc:
+        """Let it send to this modality, as C-MOVE asks for or a rule of its own; to be called before `start`."""
+        self._settings["DicomModalities"][ae_title.lower()] = [ae_title, "127.0.0.1", port]
+        return self
+
+    def start(self) -> None:
+        """Start, and return once both ports answer."""
+        program = shutil.which("Orthanc", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+        assert program, "Orthanc is needed (Debian package orthanc)"
+        (self.folder / "storage").mkdir(parents=True, exist_ok=True)
+        config = self.folder / "orthanc.json"
+        config.write_text(json.dumps(self._settings))
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen([program, str(config)], stdout=log, stderr=log, cwd=self.folder)
+        eventually(self._is_ready, f"Orthanc is ready; {self.log} says why not")
+
+    @property
+    def log(self) -> Path:
+        """The file with what it printed."""
+        return self.folder / "orthanc.log"
+
+    def _is_ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text(errors="replace")[-3000:]
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            return bool(self.get("/system"))
+        except OSError:
+            return False
+
+    def get(self, path: str) -> bytes:
+        """Return what its REST interface answers."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.web}{path}", timeout=30) as answer:
+            return bytes(answer.read())
+
+    def json(self, path: str) -> Any:
+        """Return what its REST interface answers, as JSON."""
+        return json.loads(self.get(path))
+
+    def post(self, path: str, body: Any) -> Any:
+        """Ask for something over REST: JSON both ways, or a file as bytes."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.web}{path}", data)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.loads(answer.read() or b"null")
+
+    @property
+    def count(self) -> int:
+        """How many instances it holds."""
+        return int(self.json("/statistics")["CountInstances"])
+
+    def instances(self) -> dict[str, str]:
+        """Return Orthanc's own ids by SOP Instance UID."""
+        return {one["MainDicomTags"]["SOPInstanceUID"]: one["ID"] for one in self.json("/instances?expand")}
+
+    def file(self, sop_instance: str) -> bytes:
+        """Return an instance as the DICOM file that it keeps; raises KeyError when it has none."""
+        return self.get(f"/instances/{self.instances()[sop_instance]}/file")
+
+    def stop(self) -> None:
+        """End it; what it holds stays in the folder."""
+        if self.process is not None:
+            self.process.terminate()
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+            self.process = None

@@ -13,6 +13,7 @@ from broker.cli.configs import schema
 from broker.cli.explain import explain
 from broker.cli.messages import messages, trace
 from broker.cli.plan import apply, plan, rollback, versions
+from broker.cli.reidentify import reidentify
 from broker.cli.replay import replay
 from broker.cli.run import run
 from broker.cli.send import send
@@ -20,6 +21,7 @@ from broker.cli.simulate import simulate
 from broker.cli.status import status
 from broker.cli.test import test
 from broker.cli.try_ import try_
+from broker.cli.unmatched import images, unmatched
 from broker.errors import BrokerError, ConfigError
 
 
@@ -55,5 +57,26 @@ def main(context: click.Context, config: Path) -> None:
     context.obj = config
 
 
-for command in (run, check, test, try_, plan, replay, apply, versions, rollback, explain, schema, send, status, messages, trace, simulate):
+COMMANDS = (
+    run,
+    check,
+    test,
+    try_,
+    plan,
+    replay,
+    apply,
+    versions,
+    rollback,
+    explain,
+    schema,
+    send,
+    status,
+    messages,
+    trace,
+    unmatched,
+    images,
+    reidentify,
+    simulate,
+)
+for command in COMMANDS:
     main.add_command(command)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -22,6 +22,8 @@ from broker.config.versions import Versions
 from broker.connectors import registry
 from broker.errors import BrokerError, ConfigError, Problem
 from broker.store.database import Transaction, look
+
+T = TypeVar("T")
 
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy of the environment leads away from this machine
 
@@ -149,6 +151,14 @@ def _refused(error: urllib.error.HTTPError) -> Exception:
 
 def _silent(place: Place) -> click.ClickException:
     return click.ClickException(f"no broker answers on port {place.ports} (see `broker run`)")
+
+
+def read(config_file: Path, fn: Callable[[Transaction], T]) -> T:
+    """Return what a function reads from the store itself; raises ClickException, BrokerError."""
+    place = find(config_file)
+    if place.file is not None and not place.file.exists():
+        raise click.ClickException(f"there is no store in {place.data} (see `broker run`)")
+    return look(place.file or place.store, fn)
 
 
 def _from_store(place: Place, fn: Callable[[Transaction], object]) -> Any:

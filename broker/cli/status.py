@@ -23,6 +23,7 @@ def status(config: Path, as_json: bool) -> None:
         click.echo(json.dumps(seen, indent=2))
         return
     click.echo(_configuration(seen["configuration"]))
+    click.echo(_spool(seen["spool"]))
     listeners = [
         (one["name"], one["address"], "" if one["bound"] else "not bound", _counts(one["acknowledged"])) for one in seen["listeners"]
     ]
@@ -36,8 +37,8 @@ def status(config: Path, as_json: bool) -> None:
         (clock(one["at"]), one["what"], one["id"], one["where"], one["kind"], one["accession"], one["reason"]) for one in seen["parked"]
     ]
     _waiting(parked, "nothing is parked", ("parked", "what", "id", "where", "kind", "accession", "reason"))
-    unmatched = [(clock(one["at"]), one["kind"], one["accession"], one["key"], one["reason"]) for one in seen["unmatched"]]
-    _waiting(unmatched, "everything has found its exam", ("unmatched", "what", "accession", "key", "reason"))
+    unmatched = [(clock(one["at"]), one["id"], one["kind"], one["accession"], one["key"], one["reason"]) for one in seen["unmatched"]]
+    _waiting(unmatched, "everything has found its exam", ("unmatched", "entry", "what", "accession", "key", "reason"))
 
 
 def _configuration(one: dict[str, Any]) -> str:
@@ -45,6 +46,20 @@ def _configuration(one: dict[str, Any]) -> str:
     origin = f" (version {one['of']} again)" if one["of"] else ""
     runs = f"configuration {one['version']}{origin}, applied {clock(one['applied_at'])} by {one['by']}"
     return runs + (f"; other on disk: {', '.join(one['differing'])} (see `broker plan`)" if one["differing"] else "")
+
+
+_LEVELS = {
+    "open": "",
+    "low": "; what nobody needs goes",
+    "high": "; only objects of urgent exams are taken",
+    "full": "; no object is taken",
+}
+
+
+def _spool(one: dict[str, Any]) -> str:
+    """Return how full the spool is, and what follows."""
+    used = f"{one['size'] / 1e9:.1f} of {one['room'] / 1e9:.1f} GB"
+    return f"spool {used}, {one['objects']} object{'' if one['objects'] == 1 else 's'}{_LEVELS[one['level']]}"
 
 
 def _waiting(rows: Sequence[Sequence[object]], none: str, columns: tuple[str, ...]) -> None:

@@ -16,6 +16,8 @@ import click
 from broker.cli.shown import change_line
 from broker.config.models import Channel
 from broker.connectors import registry
+from broker.dicom.dimserequest import attributes_of
+from broker.dicom.performedstep import RELAYED
 from broker.dicom.storerequest import decode_request
 from broker.engine import suite
 from broker.engine.rehearsal import normal_ends, write
@@ -211,6 +213,10 @@ def _show_sent(sent: Outgoing, message: Message | None) -> None:
         for keyword, text in decode_request(sent.payload).changes.items():
             click.echo(f"      {keyword} = {text!r}")
         return
+    if sent.kind in RELAYED:
+        for keyword, text in attributes_of(sent.payload).items():
+            click.echo(f"      {keyword} = {text!r}")
+        return
     out = Message.parse(sent.payload)
     if message is not None and out.type == message.type:
         changes = difference(message, out)
@@ -268,5 +274,7 @@ def _json_sent(sent: Outgoing) -> dict[str, Any]:
     shown: dict[str, Any] = {"destination": sent.destination, "kind": sent.kind, "lane": sent.lane}
     if sent.kind == "C-STORE":
         return {**shown, "changes": dict(decode_request(sent.payload).changes)}
+    if sent.kind in RELAYED:
+        return {**shown, "attributes": attributes_of(sent.payload)}
     message = Message.parse(sent.payload)
     return {**shown, "message": sent.payload.decode(message.charset, "replace")}

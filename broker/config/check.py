@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from broker.config.callbacks import check_commitment, read_callbacks
 from broker.config.casefiles import check_cases
 from broker.config.channels import read_channels
+from broker.config.confidential import with_rules
 from broker.config.connections import check_ports, read_destinations, read_listeners
 from broker.config.files import read_document
-from broker.config.models import Config, Site, Web
-from broker.config.options import SITE, VERSION, WEB, Registry
+from broker.config.models import Config, Site, SpoolPolicy, Web
+from broker.config.options import COMPLETION, SITE, SPOOL, VERSION, WEB, Registry
 from broker.config.pointers import check_pointers
+from broker.config.prefetch import check_archives, read_prefetch
+from broker.config.senders import check_senders
 from broker.config.session import Checked, Session, Watch
 from broker.config.settings import filled, read_top
 from broker.config.sources import CHANNELS
@@ -19,6 +23,7 @@ from broker.config.standards import check_standards
 from broker.config.topology import check_topology
 from broker.config.unlikely import check_unlikely
 from broker.config.vocabulary import check_vocabulary, read_stations, read_tables
+from broker.ris.context import Completion
 from broker.spec import read
 
 __all__ = ["Checked", "Watch", "check_config"]
@@ -50,10 +55,12 @@ def _config(session: Session, path: Path, value: Mapping[str, object], *, standa
     tables = read_tables(session, top["tables"], asked="tables" in value)
     stations = read_stations(session, tables, top["stations"], asked="stations" in value)
     listeners = read_listeners(session)
-    destinations = read_destinations(session)
+    destinations = with_rules(session, tables, read_destinations(session))
     site = Site(**read(SITE, filled(SITE, top["site"])))
     web = Web(**read(WEB, filled(WEB, top["web"])))
     channels = read_channels(session, tables, listeners, destinations, site)
+    prefetch = read_prefetch(session, tables, destinations)
+    check_archives(session, listeners, destinations)
     check_vocabulary(session, tables)
     if standards:
         check_standards(session, _texts(top["extensions"]))
@@ -61,6 +68,9 @@ def _config(session: Session, path: Path, value: Mapping[str, object], *, standa
         check_cases(session, channels)
     check_ports(session, listeners, web)
     check_topology(session, tables, listeners, destinations, channels)
+    check_commitment(session, listeners, destinations)
+    complete = read(COMPLETION, top["complete"])
+    check_senders(session, complete["ask"], destinations)
     check_unlikely(session, destinations)
     findings = session.sorted()
     if any(finding.severity == "problem" for finding in findings):
@@ -78,6 +88,11 @@ def _config(session: Session, path: Path, value: Mapping[str, object], *, standa
         listeners=listeners,
         destinations=destinations,
         channels=channels,
+        spool=SpoolPolicy(**read(SPOOL, top["spool"])),
+        callbacks=read_callbacks(listeners),
+        prefetch=prefetch,
+        completion=Completion(**{name: one for name, one in complete.items() if name != "ask"}),
+        senders=complete["ask"],
         reload=top["reload"],
         sources=tuple(session.sources.values()),
         warnings=tuple(finding.problem for finding in findings),

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from broker.config.options import CHANNEL, TOP, UNMATCHED, Registry
+from broker.config.options import CHANNEL, PREFETCH_RULE, TOP, UNMATCHED, Registry
 from broker.pipeline import references
 from broker.pipeline.blocks import BLOCK
 from broker.pipeline.cases import CASE
@@ -22,6 +22,7 @@ from broker.spec import REQUIRED, Option, Spec
 GROUPS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "channels": ("The file channels.yaml", TOP),
     "channel": ("One entry of channels:", CHANNEL),
+    "prefetch": ("One entry of prefetch.rules:", PREFETCH_RULE),
     "listener": ("What every listener has beside its protocol", (UNMATCHED,)),
     "route": ("A file in routes/", ROUTE),
     "block": ("Several steps under one condition", BLOCK),
@@ -123,8 +124,18 @@ def reference_text(name: str) -> str:
     return f"{{{name}}}: {references.SITE[field]}" if root == "site" else f"{{{name}}}: {field.replace('_', ' ')} of the {root}"
 
 
+_KINDS = {
+    "texts": "text or list of texts",
+    "steps": "list of steps",
+    "any": "see below",
+    "percent": "percentage",
+    "capacity": "size or percentage",
+    "switch": "true, or a mapping",
+}
+
+
 def _kind(option: Option) -> str:
-    kind = {"texts": "text or list of texts", "steps": "list of steps", "any": "see below"}.get(option.type, option.type)
+    kind = _KINDS.get(option.type, option.type)
     if option.choices:
         kind = f"{'any of' if option.type == 'texts' else 'one of'} {', '.join(option.choices)}"
     if option.default is REQUIRED:

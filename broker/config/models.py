@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,9 @@ from broker.errors import Problem
 from broker.model import Protocol
 from broker.pipeline.route import Route
 from broker.pipeline.tables import Table
-from broker.ris.context import Station
+from broker.ris.context import Completion, Station
+from broker.ris.priors import Relevance
+from broker.spec import Capacity
 
 Unmatched = Literal["reject", "park", "drop"]
 Reload = Literal["on_request", "on_change"]
@@ -37,6 +39,20 @@ class Web:
 
     port: int
     bind: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolPolicy:
+    """How much room the objects of the spool take, and when they go; times in seconds."""
+
+    budget: Capacity
+    low: float  # of the budget
+    high: float  # of the budget
+    free: Capacity
+    keep: float
+    age: float | None
+    unfinished: float
+    urgent: tuple[str, ...]  # calling AE titles
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +92,34 @@ class Channel:
 
 
 @dataclass(frozen=True, slots=True)
+class PrefetchRule:
+    """Which prior studies of which exams are moved where; an empty choice takes all."""
+
+    name: str
+    events: tuple[str, ...]
+    modalities: tuple[str, ...]
+    parts: tuple[str, ...]
+    procedures: tuple[str, ...]
+    sources: tuple[str, ...]  # destinations that are searched, the preferred one first
+    target: str  # destination
+    count: int
+    age: float | None  # seconds
+    relevance: Relevance
+
+
+@dataclass(frozen=True, slots=True)
+class Prefetch:
+    """What is fetched ahead of exams."""
+
+    rules: tuple[PrefetchRule, ...] = ()
+    ahead: float = 0.0  # seconds
+    late: float = 0.0  # seconds
+    at_once: int = 1
+    patience: float = 60.0  # seconds
+    hours: tuple[str, ...] = ()  # of the week, in the site's time zone: `connectors.hours`
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """What `channels.yaml` and the files it names say."""
 
@@ -91,9 +135,19 @@ class Config:
     listeners: tuple[Listener, ...]
     destinations: tuple[Destination, ...]
     channels: tuple[Channel, ...]
+    spool: SpoolPolicy
+    callbacks: tuple[Destination, ...] = ()  # peers of listeners that are called back with what they asked for
+    prefetch: Prefetch = Prefetch()
+    completion: Completion = Completion()
+    senders: Mapping[str, str] = field(default_factory=dict)  # calling AE title -> destination that is asked what it has
     reload: Reload = "on_request"
     sources: tuple[Source, ...] = ()  # every file it was read from
     warnings: tuple[Problem, ...] = ()
+
+    @property
+    def queues(self) -> tuple[Destination, ...]:
+        """Return everything that deliveries wait for."""
+        return self.destinations + self.callbacks
 
     @property
     def digest(self) -> str:

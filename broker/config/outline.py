@@ -94,7 +94,7 @@ def _filled(option: Option, value: Any) -> Any:
         return None
     if option.options:
         inner = _mapping(value)
-        return None if value is None else {o.name: _filled(o, inner.get(o.name, o.default)) for o in option.options}
+        return None if value is None or value is False else {o.name: _filled(o, inner.get(o.name, o.default)) for o in option.options}
     if isinstance(value, str) and option.type in ("duration", "size"):
         return _spelled(option, value)
     return [value] if option.type == "texts" and isinstance(value, str) else value
@@ -117,9 +117,14 @@ _USERINFO = re.compile(r"(://[^/:@\s]*):[^/@\s]*@")  # of a URL
 
 def shown(path: str, value: Any) -> str:
     """Return a value for a person to read, without what only the broker should know."""
-    if _HIDDEN.search(path.rpartition(".")[2]):
+    return _USERINFO.sub(r"\1:…@", written(_veiled(path.rpartition(".")[2], value)))
+
+
+def _veiled(name: str, value: Any) -> Any:
+    """Return the value of an option with "(not shown)" for each that is nobody's business."""
+    if value is not None and _HIDDEN.search(name):
         return "(not shown)"
-    return _USERINFO.sub(r"\1:…@", written(value))
+    return {key: _veiled(str(key), one) for key, one in value.items()} if isinstance(value, Mapping) else value
 
 
 def written(value: Any) -> str:

@@ -100,6 +100,7 @@ class Session:
     sources: dict[str, Source] = field(default_factory=dict)
     routes: list[Examined] = field(default_factory=list)
     used_tables: set[str] = field(default_factory=set)
+    used_destinations: set[str] = field(default_factory=set)  # otherwise than by a route
 
     def add(self, *problems: Problem, stage: Stage = "fields", severity: Severity = "problem") -> None:
         """Note problems that have their file and line."""

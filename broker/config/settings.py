@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from broker.config.options import SITE, TOP, VERSION, channels_schema
+from broker.config.options import SITE, SPOOL, TOP, VERSION, channels_schema
 from broker.config.session import Session
 from broker.dicom.standard import fault
 from broker.pipeline.shape import Mistakes, check
-from broker.spec import Option
+from broker.spec import Option, percent
 
 _PYTHON: Mapping[str, type | tuple[type, ...]] = {  # type of an option -> what YAML gives for it
     "integer": int,
@@ -31,9 +31,19 @@ def read_top(session: Session, value: Mapping[str, Any]) -> dict[str, Any]:
         session.problem(("version",), f"version {value['version']} is not known to this broker", f"write version: {VERSION}")
     top = filled(TOP, value)
     _check_site(session, filled(SITE, top["site"]))
+    _check_spool(session, filled(SPOOL, top["spool"]))
     if top["store"] != "sqlite" and not top["store"].startswith("postgresql://"):
         session.problem(("store",), "neither sqlite nor the URL of a PostgreSQL", "write sqlite or postgresql://user@host/database")
     return top
+
+
+def _check_spool(session: Session, spool: Mapping[str, Any]) -> None:
+    try:
+        low, high = percent(spool["low"]), percent(spool["high"])
+    except ValueError:
+        return  # which the schema has told
+    if low > high:
+        session.problem(("spool", "low"), f"{spool['low']} is above high, {spool['high']}", "let objects go before others are refused")
 
 
 def filled(options: tuple[Option, ...], value: Mapping[str, Any]) -> dict[str, Any]:

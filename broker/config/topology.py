@@ -67,7 +67,7 @@ def _warn_unused(
     session: Session, listeners: tuple[Listener, ...], destinations: tuple[Destination, ...], channels: tuple[Channel, ...]
 ) -> None:
     used = {name for examined in session.routes for name in examined.route.destinations}
-    used |= {to for listener in listeners if (to := listener.settings.get("acknowledge_to"))}
+    used |= {to for listener in listeners if (to := listener.settings.get("acknowledge_to"))} | session.used_destinations
     for destination in destinations:
         if destination.name not in used:
             session.warn(("destinations", destination.name), "no route sends to this destination", "remove it, or name it in a route")

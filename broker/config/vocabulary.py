@@ -8,6 +8,7 @@ from pathlib import Path
 from broker.config.session import Session
 from broker.dicom.standard import fault
 from broker.errors import Problem
+from broker.pipeline.performed import OUTCOMES
 from broker.pipeline.requests import ACTIONS, COLUMNS
 from broker.pipeline.shape import did_you_mean
 from broker.pipeline.tables import Table, read_table
@@ -17,6 +18,7 @@ from broker.ris.states import REPORT
 _STATION_COLUMNS = ("modality", "room", "opens", "closes")
 _CHOICES: Mapping[str, tuple[str, frozenset[str]]] = {  # of what the RIS takes the table for: a column and what it may hold
     "order_control": ("action", frozenset(ACTIONS)),
+    "discontinuation": ("action", OUTCOMES),
     "report_status": ("status", frozenset(event for _, event in REPORT)),
 }
 

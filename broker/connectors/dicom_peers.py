@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from broker.connectors.dicom_identity import User, check_user, read_user
+from broker.connectors.dicom_terms import check_worklist, read_worklist
 from broker.dicom.charset import TRANSLITERATE, UNENCODABLE, is_known
 from broker.security.addresses import Addresses
+from broker.security.tls import identifier
 
 EVERYONE_ELSE = "*"
 REFUSE = "refuse"
-_KEYS = ("from", "charset", "unencodable", "associations", "private")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,9 @@ class Peer:
     unencodable: str = TRANSLITERATE  # what becomes of a text in a worklist answer that does not fit the character set
     associations: int | None = None  # at the same time; None: no limit of its own
     private: bool = False  # whether SOP classes that the standard does not know may be stored
+    certificate: frozenset[str] = frozenset()  # names or fingerprints, of which its TLS certificate must have one; empty: any will do
+    user: User | None = None  # who it must say it is
+    worklist: Mapping[str, Any] = field(default_factory=dict)  # what its worklist has other than the listener's
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,9 @@ def _peer(value: Mapping[str, Any]) -> Peer:
         unencodable=value.get("unencodable", TRANSLITERATE),
         associations=value.get("associations"),
         private=bool(value.get("private", False)),
+        certificate=frozenset(map(identifier, _texts(value.get("certificate") or ()))),
+        user=read_user(value["identity"]) if value.get("identity") else None,
+        worklist=read_worklist(value.get("worklist") or {}),
     )
 
 
@@ -77,28 +85,55 @@ def check_peers(settings: Mapping[str, Any]) -> list[str]:
         if value == REFUSE:
             continue
         if not isinstance(value, Mapping):
-            mistakes.append(f"{title}: write {REFUSE}, or a mapping of {', '.join(_KEYS)}")
+            mistakes.append(f"{title}: write {REFUSE}, or a mapping of {', '.join(_CHECKS)}")
             continue
         mistakes += [f"{title}.{key}: {what}" for key, what in _check_peer(value)]
     return mistakes
 
 
-def _check_peer(value: Mapping[str, Any]) -> list[tuple[str, str]]:
-    mistakes = [(str(key), f"unknown; known are {', '.join(_KEYS)}") for key in value if key not in _KEYS]
+def _check_peer(value: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    for key, one in value.items():
+        if key not in _CHECKS:
+            yield str(key), f"unknown; known are {', '.join(_CHECKS)}"
+            continue
+        try:
+            wrong = _CHECKS[key](one)
+        except (ValueError, TypeError, AttributeError):
+            wrong = "write a text or a list of texts"
+        if wrong:
+            yield key, wrong
+
+
+def _check_from(value: Any) -> str:
     try:
-        Addresses.parse(_texts(value.get("from") or ()))
+        Addresses.parse(_texts(value or ()))
     except (ValueError, TypeError, AttributeError):
-        mistakes.append(("from", "write addresses or networks, as 10.1.3.7 or 10.1.3.0/24"))
+        return "write addresses or networks, as 10.1.3.7 or 10.1.3.0/24"
+    return ""
+
+
+def _check_certificate(value: Any) -> str:
     try:
-        if not is_known(_texts(value.get("charset") or ())):
-            mistakes.append(("charset", "write defined terms of Specific Character Set, as ISO_IR 100"))
-    except TypeError:
-        mistakes.append(("charset", "write a text or a list of texts"))
-    if value.get("unencodable", TRANSLITERATE) not in UNENCODABLE:
-        mistakes.append(("unencodable", f"write {' or '.join(UNENCODABLE)}"))
-    count = value.get("associations", 1)
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        mistakes.append(("associations", "write a whole number from 1 on"))
-    if not isinstance(value.get("private", False), bool):
-        mistakes.append(("private", "write true or false"))
-    return mistakes
+        return "" if [identifier(text) for text in _texts(value)] else "name at least one"
+    except ValueError as error:
+        return f"write names of its certificate, or sha256: and its fingerprint: {error}"
+
+
+def _check_count(value: Any) -> str:
+    good = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return "" if good else "write a whole number from 1 on"
+
+
+# What may be said of a peer, and what is wrong with a value; "" when nothing is.
+_CHECKS: Mapping[str, Callable[[Any], str]] = {
+    "from": _check_from,
+    "charset": lambda value: "" if is_known(_texts(value or ())) else "write defined terms of Specific Character Set, as ISO_IR 100",
+    "unencodable": lambda value: "" if value in UNENCODABLE else f"write {' or '.join(UNENCODABLE)}",
+    "associations": _check_count,
+    "private": lambda value: "" if isinstance(value, bool) else "write true or false",
+    "host": lambda value: "" if isinstance(value, str) and value.strip() else "write a host name or an address",
+    "port": lambda value: "" if type(value) is int and 0 < value < 1 << 16 else "write a number from 1 to 65535",
+    "certificate": _check_certificate,
+    "identity": check_user,
+    "worklist": check_worklist,
+}

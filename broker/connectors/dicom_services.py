@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pydicom.uid import generate_uid
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -16,12 +15,15 @@ from broker.dicom.dataset import decode
 from broker.dicom.dimse import Field, Status
 from broker.dicom.files import file_meta
 from broker.dicom.happenings import Message
+from broker.dicom.negotiation import is_uid
 from broker.errors import MessageError, StoreError
 from broker.model import Spooled
 
 if TYPE_CHECKING:
-    from broker.connectors.dicom_acceptor import Acceptor
+    from broker.connectors.dicom_exchange import Exchange
 
+HEADER = 1 << 13  # bytes of a dataset that are handed over with it
+MOST_TAKING = 64  # objects of a listener that is not durable, answered and not yet journaled
 MOST_DATASET = 1 << 20  # bytes of an identifier or attribute list
 
 
@@ -31,8 +33,11 @@ class SpoolFile(Protocol):
     def write(self, pieces: Sequence[Any]) -> None:
         """Append; raises StoreError."""
 
-    def finish(self, skip: int = 0) -> Deferred[tuple[str, int, str]]:
-        """Fire with name, size in bytes and digest (without the first `skip` bytes) once all is durable; fails with StoreError."""
+    def finish(self, *, durable: bool = True) -> Deferred[tuple[str, int, str]]:
+        """Fire with name, size in bytes and digest (of what was written after the head) once all is durable; fails with StoreError.
+
+        Not `durable`: at once, and the file may be lost when the power fails.
+        """
 
     def abort(self) -> None:
         """Leave nothing behind."""
@@ -41,8 +46,8 @@ class SpoolFile(Protocol):
 class Spool(Protocol):
     """Where objects are kept."""
 
-    def begin(self) -> Any:
-        """Open a new file; raises StoreError."""
+    def begin(self, head: bytes = b"") -> Any:
+        """Open a new file that begins with these bytes; raises StoreError."""
 
     def path(self, name: str) -> Path:
         """Return where a finished file lies."""
@@ -51,7 +56,9 @@ class Spool(Protocol):
 class Receiver:
     """Takes the dataset of one request; this one needs none of it and answers with a given status."""
 
-    def __init__(self, acceptor: Acceptor, message: Message, status: int = Status.SUCCESS) -> None:
+    reads_on = False  # whether the association is read while this works: for a cancel, or for answers that it needs
+
+    def __init__(self, acceptor: Exchange, message: Message, status: int = Status.SUCCESS) -> None:
         self.acceptor, self.context, self.command = acceptor, message.context, message.command
         self.status = status
 
@@ -68,9 +75,13 @@ class Receiver:
     def abandon(self) -> None:
         """The association is gone before the dataset was complete."""
 
-    def answer(self, status: int, *, instance: str = "", counted: bool = False) -> None:
+    def cancel(self) -> None:
+        """The peer wants no more of it."""
+
+    def answer(self, status: int, *, instance: str = "", counted: bool = False, comment: str = "", dataset: bytes = b"") -> None:
         """Send the response; the association is then free for the next request. counted: the intake has counted it."""
-        self.acceptor.answer(self, dimse.response(self.command, status, instance=instance), None if counted else status)
+        response = dimse.response(self.command, status, instance=instance, comment=comment, with_dataset=bool(dataset))
+        self.acceptor.answer(self, response, None if counted else status, dataset)
 
     def failed(self, failure: Failure) -> None:
         """Answer what went wrong, and log what was not foreseen."""
@@ -85,14 +96,15 @@ class Receiver:
 class Storing(Receiver):
     """C-STORE: the dataset streams into a spool file behind the file meta information."""
 
-    def __init__(self, acceptor: Acceptor, message: Message) -> None:
+    def __init__(self, acceptor: Exchange, message: Message) -> None:
         super().__init__(acceptor, message)
         meta = file_meta(self.command.sop_class or self.context.abstract, self.command.sop_instance, self.context.syntax)
-        self._pieces: list[Any] = [meta]
-        self._skip = len(meta)
+        self._pieces: list[Any] = []
+        self._header = bytearray()  # where the dataset begins, so that no file must be read for it
+        self._told = False  # whether the sender has its answer
         self._file: SpoolFile | None = None
         try:
-            self._file = acceptor.serving.spool.begin()
+            self._file = acceptor.serving.spool.begin(meta)
         except StoreError as error:
             self._cannot(error)
 
@@ -103,6 +115,8 @@ class Storing(Receiver):
     def data(self, view: memoryview) -> None:
         """Take a piece."""
         self._pieces.append(view)
+        if (more := HEADER - len(self._header)) > 0:
+            self._header += view[:more]
 
     def flush(self) -> None:
         """Write the pieces; after a failure the rest of the object is only read off the wire."""
@@ -115,22 +129,38 @@ class Storing(Receiver):
             self._cannot(error)
 
     def end(self) -> None:
-        """Make the object durable, hand it over, answer."""
+        """Make the object durable where that is asked for, hand it over, answer."""
         self.flush()
         file, self._file = self._file, None
         if file is None:
             self.answer(Status.OUT_OF_RESOURCES)
         else:
-            file.finish(self._skip).addCallback(self._durable).addCallbacks(self._kept, self.failed)
+            file.finish(durable=self.acceptor.serving.durable).addCallback(self._take).addCallbacks(self._kept, self.failed)
 
-    def _durable(self, kept: tuple[str, int, str]) -> Deferred[int]:
+    def _take(self, kept: tuple[str, int, str]) -> Deferred[int]:
         name, size, digest = kept
         serving, command = self.acceptor.serving, self.command
         spooled = Spooled(name, command.sop_class or self.context.abstract, command.sop_instance, self.context.syntax, size, digest)
-        return serving.intake.receive_instance(self.acceptor.caller, spooled)
+        early = None if serving.durable or serving.taking >= MOST_TAKING else self._tell
+        return serving.intake.receive_instance(self.acceptor.caller, spooled, bytes(self._header), early)
+
+    def _tell(self) -> None:
+        """Answer before the object is journaled."""
+        self.acceptor.serving.taking += 1
+        self._told = True
+        self.answer(Status.SUCCESS, counted=True)
 
     def _kept(self, status: int) -> None:
+        self._taken()
         self.answer(status, counted=True)
+
+    def _taken(self) -> None:
+        self.acceptor.serving.taking -= self._told
+
+    def failed(self, failure: Failure) -> None:
+        """Answer what went wrong; who has its answer already is past hearing it, and the log says so."""
+        self._taken()
+        super().failed(failure)
 
     def abandon(self) -> None:
         """Leave nothing in the spool."""
@@ -147,7 +177,7 @@ class Gathering(Receiver):
 
     too_large = int(Status.RESOURCE_LIMITATION)
 
-    def __init__(self, acceptor: Acceptor, message: Message) -> None:
+    def __init__(self, acceptor: Exchange, message: Message) -> None:
         super().__init__(acceptor, message)
         self._gathered = bytearray()
         self._overflown = False
@@ -171,33 +201,22 @@ class Gathering(Receiver):
         raise NotImplementedError
 
 
-class Performing(Gathering):
-    """MPPS N-CREATE and N-SET."""
-
-    def work(self, dataset: Any) -> Deferred[None]:
-        """Hand over, then answer with the status and, for a creation, the UID of what was created."""
-        create = self.command.field == Field.N_CREATE
-        uid = self.command.sop_instance or (str(generate_uid()) if create else "")
-        done = self.acceptor.serving.intake.receive_performed(self.acceptor.caller, create, uid, dataset)
-        return done.addCallback(lambda status: self.answer(status, instance=uid, counted=True))
-
-
-def uid_is_valid(uid: str) -> bool:
-    """Whether a text is a UID as PS3.5 chapter 9 has it, leading zeros of a component tolerated."""
-    return 0 < len(uid) <= 64 and all(part.isascii() and part.isdigit() for part in uid.split("."))
+_NORMALIZED = frozenset({Field.N_EVENT_REPORT, Field.N_GET, Field.N_SET, Field.N_ACTION, Field.N_CREATE, Field.N_DELETE})
+_NEEDS_INSTANCE = frozenset({Field.C_STORE, *_NORMALIZED}) - {Field.N_CREATE}
+_NEEDS_NO_DATASET = frozenset({Field.C_ECHO, Field.N_GET, Field.N_DELETE, Field.N_EVENT_REPORT, Field.N_ACTION})
 
 
 def refuse_reason(message: Message) -> int | None:
     """Return the status of a request that cannot be worked on as it stands, else None."""
     command, context = message.command, message.context
+    normalized = command.field in _NORMALIZED
     if command.sop_class and command.sop_class != context.abstract:
-        return Status.NO_SUCH_SOP_CLASS if command.field in (Field.N_CREATE, Field.N_SET) else Status.SOP_CLASS_NOT_SUPPORTED
-    needs_instance = command.field in (Field.C_STORE, Field.N_SET)
-    if (needs_instance or command.sop_instance) and not uid_is_valid(command.sop_instance):
+        return Status.NO_SUCH_SOP_CLASS if normalized else Status.SOP_CLASS_NOT_SUPPORTED
+    if (command.field in _NEEDS_INSTANCE or command.sop_instance) and not is_uid(command.sop_instance):
         return Status.INVALID_INSTANCE
-    if command.field != Field.C_ECHO and not command.has_dataset:
-        return Status.MISTYPED_ARGUMENT if command.field in (Field.N_CREATE, Field.N_SET) else Status.CANNOT_UNDERSTAND
+    if not command.has_dataset and command.field not in _NEEDS_NO_DATASET:
+        return Status.MISTYPED_ARGUMENT if normalized else Status.CANNOT_UNDERSTAND
     return None
 
 
-Make = Callable[["Acceptor", Message], Receiver]
+Make = Callable[["Exchange", Message], Receiver]

@@ -14,6 +14,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from broker.connectors.tls import Wire
 from broker.dicom.association import Association
 from broker.dicom.happenings import (
     Aborted,
@@ -39,6 +40,7 @@ from broker.obs.log import Log
 
 READ_SIZE = 1 << 20
 _FLUSH = 5.0  # seconds a closing connection has to take what is still to be sent
+_LEAST_RATE = 100  # bytes a second; who sends a message more slowly holds a place for nothing
 _QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)  # only where the system has it
 
 
@@ -100,8 +102,12 @@ class UpperLayer(Protocol):
         self._seconds = {Timer.ARTIM: artim, Timer.IDLE: idle}
         self._timers: dict[Timer, Any] = {}
         self._buffer = buffer
-        self._heard = 0.0
+        self._heard = self._looked = 0.0
+        self._volume = 0  # bytes heard since `_looked`
+        self._slow = False  # whether it was too slow then
         self._held = b""
+        self._socket: Any = None  # below TLS
+        self._records: list[bytes] = []  # of the read that goes on
         self._cut: Any = None
         self._gone = False
         self._orders: dict[type, Callable[[Any], None]] = {
@@ -190,12 +196,14 @@ class UpperLayer(Protocol):
 
     def connectionMade(self) -> None:
         """Tune the connection and begin."""
-        self._heard = self.clock.seconds()
+        self._heard = self._looked = self.clock.seconds()
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
             self.transport.setTcpKeepAlive(True)
         if self._buffer is not None and isinstance(self.transport, tcp.Connection):
             self.transport.doRead = self._read  # type: ignore[method-assign]
+        if isinstance(self.transport, Wire) and isinstance(self.transport.transport, tcp.Connection):
+            self._socket = self.transport.transport.socket
         self.perform(self.core.connected())
 
     def _read(self) -> Any:
@@ -217,8 +225,19 @@ class UpperLayer(Protocol):
         return None
 
     def dataReceived(self, data: bytes) -> None:
-        """Take what a transport without a socket of its own read."""
-        self._take(memoryview(data))
+        """Take what came through TLS, or a transport without a socket of its own."""
+        if self._socket is None:
+            self._take(memoryview(data))
+        else:
+            self._records.append(data)
+
+    def on_read_done(self) -> None:
+        """Take all records of a read at once."""
+        records, self._records = self._records, []
+        if records and not self._gone:
+            if _QUICK_ACK is not None:
+                self._socket.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
+            self._take(memoryview(b"".join(records)))
 
     def connectionLost(self, reason: Failure = main.CONNECTION_DONE) -> None:  # type: ignore[assignment]
         """Tell the core, and stop all timers."""
@@ -231,6 +250,7 @@ class UpperLayer(Protocol):
 
     def _take(self, view: memoryview) -> None:
         self._heard = self.clock.seconds()
+        self._volume += len(view)
         try:
             while len(view):
                 if self.busy:
@@ -274,10 +294,19 @@ class UpperLayer(Protocol):
             call.cancel()
 
     def _expired(self, timer: Timer) -> None:
-        """Let the core know, unless there was traffic since the idle timer was set."""
+        """Let the core know, unless there was enough traffic since the idle timer was set."""
         self._timers.pop(timer, None)
         left = self._heard + self._seconds[timer] - self.clock.seconds() if timer is Timer.IDLE else 0.0
-        if timer is Timer.IDLE and (self.waiting or left > 0.0):
+        if timer is Timer.IDLE and (self.waiting or (left > 0.0 and not self._is_too_slow())):
             self._timers[timer] = self.clock.callLater(left if left > 0.0 else self._seconds[timer], self._expired, timer)
             return
+        if left > 0.0:
+            self.on_fault(f"slower than {_LEAST_RATE} bytes a second")
         self.perform(self.core.expired(timer))
+
+    def _is_too_slow(self) -> bool:
+        """Whether a message was under way twice in a row, and next to nothing of it came in between."""
+        now = self.clock.seconds()
+        slow = self.core.is_inside and self._volume < _LEAST_RATE * (now - self._looked)
+        again, self._slow, self._looked, self._volume = slow and self._slow, slow, now, 0
+        return again

@@ -9,6 +9,7 @@ from typing import Any
 from broker.connectors.base import READ_IN, RETRY, WRITTEN_IN
 from broker.connectors.file_destination import FileDestination, check_name
 from broker.connectors.file_listener import FileListener
+from broker.connectors.hours import HOURS, check_hours
 from broker.spec import Option, Spec
 
 __all__ = ["DESTINATION", "LISTENER", "FileDestination", "FileListener"]
@@ -67,6 +68,7 @@ DESTINATION = Spec(
         ),
         Option("checksum", "text", "`sha256` writes a file named *.sha256 after each.", "none", choices=("none", "sha256")),
         *WRITTEN_IN,
+        HOURS,
         RETRY,
     ),
     "file: {folder: /srv/hl7/out, name: '{type}_{control_id}.hl7', checksum: sha256}",
@@ -84,5 +86,7 @@ def check_listener(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def check_destination(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield (key, what) that the schema cannot say of a destination's settings."""
+    for wrong in check_hours(settings["window"]):
+        yield "window", wrong
     if wrong := check_name(settings["name"]):
         yield "name", wrong

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from broker.connectors.base import READ_IN, RETRY, WRITTEN_IN
+from broker.connectors.hours import HOURS, check_hours
 from broker.connectors.mllp_destination import MllpDestination
 from broker.connectors.mllp_exchange import Switchboard
 from broker.connectors.mllp_listener import MllpListener
@@ -99,6 +100,7 @@ DESTINATION = Spec(
         Option("idle", "duration", "Close a connection that had nothing to send for so long; without it, never.", None, "10m"),
         _KEEPALIVE,
         _LIMIT,
+        HOURS,
         RETRY,
     ),
     "mllp: {host: archive.example.org, port: 2576, answer_timeout: 20s, retry: {first: 1s, most: 5m, park_after: 24h}}",
@@ -126,6 +128,8 @@ def check_listener(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def check_destination(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield (key, what) that the schema cannot say of a destination's settings."""
+    for wrong in check_hours(settings["window"]):
+        yield "window", wrong
     if settings["over"] is None:
         for key in ("host", "port"):
             if settings[key] is None:

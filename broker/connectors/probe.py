@@ -24,6 +24,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from broker.connectors.dicom_identity import identity_of
 from broker.connectors.dicom_requestor import Requestor, connect, offers
 from broker.connectors.mllp_wire import endpoint, read_address, shown, tls_failure
 from broker.connectors.tls import secured
@@ -80,9 +81,10 @@ def probe_dicom(reactor: Any, settings: Mapping[str, Any], timeout: float, log: 
     async def run() -> Seen:
         host, port, called = settings["host"], settings["port"], settings["ae_title"]
         wanted = [(_VERIFICATION, ImplicitVRLittleEndian), *((_IMAGE, syntax) for syntax in _SYNTAXES)]
-        request = Request(settings["calling_ae_title"], called, offers(wanted), Limits().max_pdu)
+        secrets = Credentials(settings["tls"], host) if settings.get("tls") else None
+        request = Request(settings["calling_ae_title"], called, offers(wanted), Limits().max_pdu, identity=identity_of(settings))
         try:
-            link = await connect(reactor, host, port, Requestor(request, reactor, log, patience=timeout), timeout)
+            link = await connect(reactor, host, port, Requestor(request, reactor, log, patience=timeout), timeout, credentials=secrets)
             try:
                 await _verify(link)
                 taken = [syntax for syntax in _SYNTAXES if link.context_for(_IMAGE, syntax)]
@@ -101,7 +103,7 @@ async def _verify(link: Requestor) -> None:
     context = link.context_for(_VERIFICATION, ImplicitVRLittleEndian)
     if context is None:
         raise Refused("it does not offer verification")
-    status = (await link.echo(context)).status
+    status = (await link.requests.echo(context)).status
     if status:
         raise Refused(f"C-ECHO was answered with status 0x{status:04X}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from broker.dicom import dimse, pdus
+from broker.dicom.associate import read_accept, read_request, write_accept, write_reject, write_request
 from broker.dicom.happenings import (
     Aborted,
     Accepted,
@@ -26,19 +27,7 @@ from broker.dicom.happenings import (
     Timer,
     Write,
 )
-from broker.dicom.negotiation import (
-    VERSION_NOT_SUPPORTED,
-    Answer,
-    Context,
-    Decide,
-    Rejection,
-    Request,
-    read_accept,
-    read_request,
-    write_accept,
-    write_reject,
-    write_request,
-)
+from broker.dicom.negotiation import VERSION_NOT_SUPPORTED, Answer, Context, Decide, Rejection, Request, Window
 from broker.dicom.pdus import DATA_HEAD, HEAD, PDU, PDV, Limits, abort_pdu
 from broker.dicom.states import TABLE, Effect, Input, State
 from broker.errors import LocalProtocolError, RemoteProtocolError
@@ -97,11 +86,14 @@ class Association:
             raise LocalProtocolError("connected before an association was asked for")
         return self._local(Input.CONNECTED, write_request(self._request))
 
-    def accept(self, decide: Decide) -> list[Happening]:
-        """As acceptor: grant the contexts that `decide` takes."""
+    def accept(self, decide: Decide, *, identified: bool = False, window: Window = Window()) -> list[Happening]:  # noqa: B008 - it is frozen
+        """As acceptor: grant the contexts that `decide` takes, and so many outstanding operations.
+
+        `identified` tells a requestor that asks that its user is known.
+        """
         if self._request is None:
             raise LocalProtocolError("nothing to accept")
-        pdu, answer = write_accept(self._request, decide, self.limits.max_pdu)
+        pdu, answer = write_accept(self._request, decide, self.limits.max_pdu, identified=identified, window=window)
         out = self._local(Input.ANSWER_ACCEPT, pdu)
         self._grant(answer)
         return out
@@ -126,12 +118,13 @@ class Association:
         """The transport connection is gone; inside a PDU or a message that is a fault of the peer."""
         if (self.state, Input.LOST) not in TABLE:
             return []
-        cut = self.state is not State.AWAIT_CLOSE and not self._deaf and self._is_inside()
+        cut = self.state is not State.AWAIT_CLOSE and not self._deaf and self.is_inside
         out = self._local(Input.LOST)
         return [*out, Fault("truncated")] if cut else out
 
-    def _is_inside(self) -> bool:
-        """Return whether a PDU or a message has begun and not ended."""
+    @property
+    def is_inside(self) -> bool:
+        """Whether a PDU or a message of the peer has begun and not ended."""
         pdu = self._head or self._body is not None or self._pdu_left or self._fragment
         return bool(pdu or self._command is not None or self._expects_data)
 

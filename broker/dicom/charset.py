@@ -6,9 +6,10 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from pydicom.charset import convert_encodings, custom_encoders, decode_bytes, python_encoding
-from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
+from pydicom.datadict import dictionary_VR, keyword_for_tag, private_dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
 from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS, PersonName
 
 from broker.errors import MessageError
@@ -87,13 +88,23 @@ def to_unicode(header: Dataset) -> None:
 def _check_texts(dataset: Dataset, encodings: Sequence[str]) -> None:
     for tag in dataset.keys():  # noqa: SIM118 - iterating the dataset itself would decode every element
         element = dataset.get_item(tag)
-        vr = element.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN")
+        vr = element.VR or _known_vr(dataset, tag)
         if vr == "SQ":
             for item in dataset[tag].value:
                 own = charset_of(item)
                 _check_texts(item, encodings_of(own) if own else encodings)
         elif vr in _CODED and isinstance(element.value, bytes) and not _decodes(vr, element.value, encodings):
             raise MessageError(keyword_for_tag(tag), "text that is not valid in its Specific Character Set", 102)
+
+
+def _known_vr(dataset: Dataset, tag: BaseTag) -> str:
+    """Return the VR that an element without one will be read by; UN, whose bytes stay as they are, when the library knows none."""
+    try:
+        if not tag.is_private:
+            return dictionary_VR(tag)
+        return private_dictionary_VR(tag, str(dataset[tag.group, tag.element >> 8].value)) if tag.element > 0xFF else "LO"
+    except KeyError:
+        return "UN"
 
 
 def _decodes(vr: str, value: bytes, encodings: Sequence[str]) -> bool:

@@ -13,30 +13,54 @@ from pydicom.tag import BaseTag, Tag
 
 from broker.dicom.charset import charset_of, fits, to_unicode
 from broker.dicom.path import Level, parse
+from broker.dicom.reissue import rename_references
 from broker.errors import MessageError
+from broker.model import StoreRequest
 
 _INTEGERS = frozenset(("US", "SS", "UL", "SL", "UV", "SV"))
 _FLOATS = frozenset(("FL", "FD"))
 
 
-def coerce(header: Dataset, changes: Mapping[str, str], *, reason: str, system: str, now: str, removals: Collection[str] = ()) -> Dataset:
+def prepared(header: Dataset, request: StoreRequest, *, system: str, now: str) -> Dataset:
+    """Return the header as a delivery sends it; of a corrected copy also with its references to others of its study.
+
+    Raises MessageError as `coerce` does.
+    """
+    before = str(header.get("StudyInstanceUID") or "")
+    said = {"reason": request.reason, "system": system, "now": now, "source": request.source}
+    header = coerce(header, request.changes, removals=request.removals, **said)
+    if request.reissue:
+        kept = rename_references(header, request.reissue, before, request.changes.get("StudyInstanceUID", before))
+        originals = header.OriginalAttributesSequence[-1].ModifiedAttributesSequence[0]
+        for tag, element in kept.items():
+            if tag not in originals:
+                originals[tag] = element
+    return header
+
+
+def coerce(
+    header: Dataset, changes: Mapping[str, str], *, reason: str, system: str, now: str, removals: Collection[str] = (), source: str = ""
+) -> Dataset:
     """Set the attributes in the header and return it; originals go to a new item of Original Attributes Sequence.
 
     changes: path (`broker.dicom.path`) -> value, "" empties. removals: paths that go away altogether, instead of being emptied. reason:
-    Reason for the Attribute Modification (0400,0565), COERCE or CORRECT. system: Modifying System. now: DICOM date time. When the new
+    Reason for the Attribute Modification (0400,0565), COERCE or CORRECT. system: Modifying System. now: DICOM date time. source: who
+    provided the object as it was, Source of Previous Values. When the new
     text does not fit the header's Specific Character Set, the whole header becomes ISO_IR 192. Raises MessageError for a path or value
     that cannot be set; then the header is of no more use.
     """
     try:
-        return _coerce(header, changes, frozenset(removals), reason, system, now)
+        return _coerce(header, changes, frozenset(removals), reason, system, now, source)
     except MessageError:
         raise
     except Exception as error:  # whatever a damaged element raises in the library
         raise MessageError("", "the header cannot be changed", 102) from error
 
 
-def _coerce(header: Dataset, changes: Mapping[str, str], removals: Collection[str], reason: str, system: str, now: str) -> Dataset:
-    if not all(fits(value, charset_of(header)) for value in (*changes.values(), system)):
+def _coerce(
+    header: Dataset, changes: Mapping[str, str], removals: Collection[str], reason: str, system: str, now: str, source: str
+) -> Dataset:
+    if not all(fits(value, charset_of(header)) for value in (*changes.values(), system, source)):
         to_unicode(header)  # before any element is looked at, for its bytes are checked
     wanted = _wanted(header, changes, removals)
     if not wanted:
@@ -51,11 +75,21 @@ def _coerce(header: Dataset, changes: Mapping[str, str], removals: Collection[st
     note.ModifiedAttributesSequence = [originals]
     note.AttributeModificationDateTime = now
     note.ModifyingSystem = system
-    note.SourceOfPreviousValues = ""
+    note.SourceOfPreviousValues = source
     note.ReasonForTheAttributeModification = reason
     earlier = list(header.get("OriginalAttributesSequence") or [])
     header.OriginalAttributesSequence = [*earlier, note]
     return header
+
+
+def text_at(dataset: Dataset, path: str) -> str | None:
+    """Return the value that a path leads to, several separated by backslashes; None when it is absent. Raises MessageError for no path."""
+    return _text(dataset, _levels(path))
+
+
+def put_at(dataset: Dataset, path: str, text: str) -> None:
+    """Set the attribute that a path leads to; raises MessageError when it cannot be set."""
+    _set(dataset, _levels(path), text, path)
 
 
 Levels = tuple[Level, ...]

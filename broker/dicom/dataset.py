@@ -11,7 +11,7 @@ from io import BytesIO
 from typing import BinaryIO, cast
 
 from pydicom import config
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
@@ -20,7 +20,10 @@ from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
+from broker.dicom.coerce import put_at
 from broker.dicom.files import read_meta
+from broker.dicom.inflate import Inflating
+from broker.dicom.path import canonical, is_plain
 from broker.dicom.scan import BIG_ENDIAN, DEFLATED, IMPLICIT_SYNTAXES, ROUTING, scan
 from broker.errors import MessageError
 
@@ -36,6 +39,7 @@ __all__ = [
     "read_header",
     "scan",
     "silence_libraries",
+    "texts_of",
     "value_of",
 ]
 
@@ -45,17 +49,27 @@ DECODABLE = (IMPLICIT_LITTLE, EXPLICIT_LITTLE, BIG_ENDIAN)  # syntaxes of identi
 
 _BULK = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 _PIXELS = 0x7FE00000
+_UNDEFINED = 0xFFFFFFFF
 _MOST_INFLATED = 1 << 28  # bytes of a deflated object that has to be changed
+_MOST_HEADER = 1 << 28  # bytes of any other's header
 
 
 def decode(data: bytes, syntax: str) -> Dataset:
     """Return the dataset of an identifier or attribute list; raises MessageError."""
     try:
         dataset = read_dataset(BytesIO(data), syntax in IMPLICIT_SYNTAXES, syntax != BIG_ENDIAN)
+        _check_whole(dataset)
         dataset.decode()
     except Exception as error:  # whatever damaged bytes raise in the library
         raise MessageError("", "the dataset cannot be decoded", 102) from error
     return dataset
+
+
+def _check_whole(dataset: Dataset) -> None:
+    """Raise EOFError when a value is cut off, which the library takes for a shorter one."""
+    for element in dataset.values():
+        if isinstance(element, RawDataElement) and element.value is not None and element.length not in (len(element.value), _UNDEFINED):
+            raise EOFError
 
 
 def encode(dataset: Dataset, syntax: str) -> bytes:
@@ -78,7 +92,7 @@ def read_header(source: str | os.PathLike[str]) -> tuple[Dataset, int]:
         meta = read_meta(file)
         file.seek(meta.offset)
         deflated = meta.transfer_syntax == DEFLATED
-        stream = _inflated(file) if deflated else file
+        stream = _inflated(file) if deflated else cast(BinaryIO, _Bounded(file))
         try:
             dataset = read_dataset(
                 stream,
@@ -86,9 +100,28 @@ def read_header(source: str | os.PathLike[str]) -> tuple[Dataset, int]:
                 meta.transfer_syntax != BIG_ENDIAN,
                 stop_when=None if deflated else _at_pixels,
             )
+            _check_whole(dataset)
+        except MessageError:
+            raise
         except Exception as error:  # whatever a damaged header raises in the library
             raise MessageError("", "the header cannot be read", 102) from error
         return dataset, file.seek(0, os.SEEK_END) if deflated else file.tell()
+
+
+class _Bounded:
+    """A file of which only so much can be read, whatever lengths stand in it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._left = file, _MOST_HEADER
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """Return bytes of the file; raises MessageError beyond what can be."""
+        data = self._file.read(size if 0 <= size <= self._left else self._left + 1)
+        self._left -= len(data)
+        if self._left < 0:
+            raise MessageError("", "the header is too large to be changed", 102)
+        return data
 
 
 def _at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
@@ -96,12 +129,8 @@ def _at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
 
 
 def _inflated(file: BinaryIO) -> BinaryIO:
-    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        data = inflate.decompress(file.read(), _MOST_INFLATED)
-    except zlib.error as error:
-        raise MessageError("", "the deflated dataset is damaged", 102) from error
-    if inflate.unconsumed_tail:
+    data = Inflating(file).read(_MOST_INFLATED + 1)
+    if len(data) > _MOST_INFLATED:
         raise MessageError("", "the deflated dataset is too large to be changed", 102)
     return cast(BinaryIO, BytesIO(data))
 
@@ -140,13 +169,29 @@ def dataset_of(attributes: Mapping[str, str]) -> Dataset:
 
 
 def put(dataset: Dataset, path: str, text: str) -> None:
-    """Set a keyword, or a dotted one in the first item of its sequence, making the item when there is none."""
-    *sequences, keyword = path.split(".")
+    """Set a keyword, or a dotted one in the first item of its sequence, making the item when there is none; or at any other path."""
+    if not is_plain(path):
+        put_at(dataset, path, text)
+        return
+    *sequences, keyword = canonical(path).split(".")
     for sequence in sequences:
         if not dataset.get(sequence):
             setattr(dataset, sequence, Sequence([Dataset()]))
         dataset = dataset.get(sequence)[0]
     setattr(dataset, keyword, text)
+
+
+def texts_of(dataset: Dataset, prefix: str = "") -> dict[str, str]:
+    """Return the attributes by keyword, dotted into the first items of sequences, as text; bulk data are left out."""
+    found: dict[str, str] = {}
+    for element in dataset:
+        if not element.keyword or isinstance(element.value, bytes):
+            continue
+        if element.VR == "SQ":
+            found |= texts_of(element.value[0], f"{prefix}{element.keyword}.") if element.value else {}
+        else:
+            found[prefix + element.keyword] = value_of(element)
+    return found
 
 
 def silence_libraries() -> None:

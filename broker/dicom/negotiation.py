@@ -1,21 +1,10 @@
-"""A-ASSOCIATE PDUs to and from plain values; pynetdicom's PDU classes do the coding."""
+"""What an association is asked for with and granted: plain values; `broker.dicom.associate` has their bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-
-from pydicom.uid import UID
-from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ
-from pynetdicom.pdu_primitives import (
-    A_ASSOCIATE,
-    ImplementationClassUIDNotification,
-    ImplementationVersionNameNotification,
-    MaximumLengthNotification,
-)
-from pynetdicom.presentation import PresentationContext
-
-from broker.errors import RemoteProtocolError
+from dataclasses import dataclass, field
+from enum import IntEnum
 
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 IMPLEMENTATION_UID = "2.25.156723929384433402407301633367231437214"
@@ -28,7 +17,7 @@ ACCEPTED, USER_REJECTED, NO_REASON, ABSTRACT_NOT_SUPPORTED, TRANSFER_NOT_SUPPORT
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One presentation context as proposed."""
+    """One presentation context as proposed; what is no UID is left out of it."""
 
     id: int
     abstract: str
@@ -45,6 +34,42 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
+class Role:
+    """What the requestor may be for a SOP class, PS3.7 D.3.3.4; without a word about it, SCU only."""
+
+    scu: bool = True
+    scp: bool = False
+
+
+class IdentityKind(IntEnum):
+    """How a requestor says who it is, PS3.7 D.3.3.7."""
+
+    USER = 1
+    PASSCODE = 2
+    KERBEROS = 3
+    SAML = 4
+    JWT = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who is at the requestor: user name, ticket, assertion or token, and the passcode of the user; never shown."""
+
+    kind: int
+    primary: bytes = field(repr=False)
+    secondary: bytes = field(default=b"", repr=False)
+    wants_answer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How many operations may be outstanding, PS3.7 D.3.3.3; 0 is no limit."""
+
+    invoked: int = 1  # by the requestor
+    performed: int = 1  # by the requestor, of those that the acceptor invokes
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """What an A-ASSOCIATE-RQ asks for."""
 
@@ -54,6 +79,9 @@ class Request:
     max_pdu: int  # bytes this requestor takes in one P-DATA-TF; 0 is no limit
     application: str = APPLICATION_CONTEXT
     version: int = 1  # bits of the protocol version
+    roles: Mapping[str, Role] = field(default_factory=dict)  # by SOP class
+    window: Window = Window()
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +91,9 @@ class Answer:
     contexts: Mapping[int, Context]
     refused: Mapping[int, int]
     max_pdu: int
+    roles: Mapping[str, Role] = field(default_factory=dict)  # by SOP class, of those that were proposed
+    window: Window = Window()
+    identified: bool = False  # whether the acceptor says that it knows who is there
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +103,12 @@ class Rejection:
     result: int  # 1 permanent, 2 transient
     source: int  # 1 service-user, 2 ACSE, 3 presentation
     reason: int
+    why: str = field(default="", compare=False)  # what the numbers cannot say, for this side alone
 
     @property
     def text(self) -> str:
         """The reason in words."""
-        return _REASONS.get((self.source, self.reason), f"source {self.source} reason {self.reason}")
+        return self.why or _REASONS.get((self.source, self.reason), f"source {self.source} reason {self.reason}")
 
 
 _REASONS = {
@@ -99,100 +131,6 @@ LIMIT_EXCEEDED = Rejection(2, 3, 2)
 Decide = Callable[[Offer], str | int]  # the transfer syntax taken, or the result code of the refusal
 
 
-def read_request(pdu: bytes) -> Request:
-    """Return what a whole A-ASSOCIATE-RQ PDU asks for; raises RemoteProtocolError."""
-    try:
-        decoded = A_ASSOCIATE_RQ()
-        decoded.decode(pdu)
-        asked = decoded.to_primitive()
-        offers = tuple(
-            Offer(int(c.context_id or 0), str(c.abstract_syntax or ""), tuple(map(str, c.transfer_syntax)))
-            for c in asked.presentation_context_definition_list
-        )
-        return Request(
-            calling=decoded.calling_ae_title.strip(),
-            called=decoded.called_ae_title.strip(),
-            offers=offers,
-            max_pdu=asked.maximum_length_received or 0,
-            application=str(asked.application_context_name or ""),
-            version=decoded.protocol_version,
-        )
-    except Exception as error:  # whatever a hostile PDU raises in the decoder
-        raise RemoteProtocolError("A-ASSOCIATE-RQ cannot be decoded") from error
-
-
-def write_request(request: Request) -> bytes:
-    """Return the A-ASSOCIATE-RQ PDU."""
-    primitive = _primitive(request.calling, request.called, request.max_pdu)
-    primitive.presentation_context_definition_list = [_context(o.id, o.abstract, o.syntaxes) for o in request.offers]
-    return bytes(A_ASSOCIATE_RQ(primitive).encode())
-
-
-def write_accept(request: Request, decide: Decide, max_pdu: int) -> tuple[bytes, Answer]:
-    """Return the A-ASSOCIATE-AC PDU and what it grants; `max_pdu` is what this side takes, in bytes."""
-    granted: dict[int, Context] = {}
-    refused: dict[int, int] = {}
-    results = []
-    for offer in request.offers:
-        verdict = decide(offer) if offer.syntaxes and offer.abstract else TRANSFER_NOT_SUPPORTED
-        result = _context(offer.id, offer.abstract, [verdict] if isinstance(verdict, str) else offer.syntaxes[:1])
-        if isinstance(verdict, str):
-            granted[offer.id] = Context(offer.id, offer.abstract, verdict)
-            result.result = ACCEPTED
-        else:
-            refused[offer.id] = result.result = verdict
-        results.append(result)
-    primitive = _primitive(request.calling, request.called, max_pdu)
-    primitive.result, primitive.result_source = 0, 1
-    primitive.presentation_context_definition_results_list = results
-    return bytes(A_ASSOCIATE_AC(primitive).encode()), Answer(granted, refused, request.max_pdu)
-
-
-def read_accept(pdu: bytes, request: Request) -> Answer:
-    """Return what a whole A-ASSOCIATE-AC PDU grants of the request; raises RemoteProtocolError."""
-    try:
-        decoded = A_ASSOCIATE_AC()
-        decoded.decode(pdu)
-        answer = decoded.to_primitive()
-        offers = {offer.id: offer for offer in request.offers}
-        granted: dict[int, Context] = {}
-        refused: dict[int, int] = {}
-        for result in answer.presentation_context_definition_results_list:
-            number = int(result.context_id or 0)
-            if number not in offers:
-                raise ValueError("a context that was not proposed")
-            syntax = str(result.transfer_syntax[0]) if result.transfer_syntax else ""
-            if result.result == ACCEPTED and syntax in offers[number].syntaxes:
-                granted[number] = Context(number, offers[number].abstract, syntax)
-            else:
-                refused[number] = result.result or NO_REASON
-        return Answer(granted, refused, answer.maximum_length_received or 0)
-    except Exception as error:  # whatever a hostile PDU raises in the decoder
-        raise RemoteProtocolError("A-ASSOCIATE-AC cannot be decoded") from error
-
-
-def write_reject(rejection: Rejection) -> bytes:
-    """Return the A-ASSOCIATE-RJ PDU."""
-    primitive = A_ASSOCIATE()
-    primitive.result, primitive.result_source, primitive.diagnostic = rejection.result, rejection.source, rejection.reason
-    return bytes(A_ASSOCIATE_RJ(primitive).encode())
-
-
-def _primitive(calling: str, called: str, max_pdu: int) -> A_ASSOCIATE:
-    primitive = A_ASSOCIATE()
-    primitive.application_context_name = UID(APPLICATION_CONTEXT)
-    primitive.calling_ae_title, primitive.called_ae_title = calling, called
-    length, uid, version = MaximumLengthNotification(), ImplementationClassUIDNotification(), ImplementationVersionNameNotification()
-    length.maximum_length_received = max_pdu
-    uid.implementation_class_uid = UID(IMPLEMENTATION_UID)
-    version.implementation_version_name = IMPLEMENTATION_VERSION
-    primitive.user_information = [length, uid, version]
-    return primitive
-
-
-def _context(number: int, abstract: str, syntaxes: tuple[str, ...] | list[str]) -> PresentationContext:
-    context = PresentationContext()
-    context.context_id = number
-    context.abstract_syntax = UID(abstract)
-    context.transfer_syntax = list(syntaxes)
-    return context
+def is_uid(text: str) -> bool:
+    """Whether a text is a UID as PS3.5 chapter 9 has it, leading zeros of a component tolerated."""
+    return 0 < len(text) <= 64 and text.isascii() and all(map(str.isdigit, text.split(".")))

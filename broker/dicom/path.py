@@ -83,6 +83,16 @@ def is_scanned(path: str) -> bool:
     return is_plain(path) and parse(path)[-1].vr != "SQ"
 
 
+@lru_cache(maxsize=4096)
+def is_value(path: str) -> bool:
+    """Whether it names something that has a value: no sequence, and no item of one."""
+    try:
+        last = parse(path)[-1]
+    except ValueError:
+        return False
+    return last.vr != "SQ" and not last.number
+
+
 def _level(match: re.Match[str]) -> Level:
     number = int(match["number"] or 0)
     if match["keyword"]:

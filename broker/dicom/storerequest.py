@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import fields
 
 from broker.errors import MessageError
 from broker.model import Spooled, StoreRequest
 
+_SPOOLED = tuple(field.name for field in fields(Spooled))
+_RARE = ("removals", "source", "reissue")
+
 
 def encode_request(request: StoreRequest) -> bytes:
     """Return the request as JSON in UTF-8."""
-    fields = {"spooled": asdict(request.spooled), "changes": dict(request.changes), "reason": request.reason}
-    if request.removals:
-        fields["removals"] = request.removals
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+    spooled = {name: getattr(request.spooled, name) for name in _SPOOLED}
+    said = {"spooled": spooled, "changes": dict(request.changes), "reason": request.reason}
+    said |= {name: value for name in _RARE if (value := getattr(request, name))}
+    return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def decode_request(payload: bytes) -> StoreRequest:
     """Return the request of a payload; raises MessageError when it is none."""
     try:
-        fields = json.loads(payload)
-        return StoreRequest(Spooled(**fields["spooled"]), dict(fields["changes"]), fields["reason"], tuple(fields.get("removals", ())))
+        said = json.loads(payload)
+        spooled, removals = Spooled(**said["spooled"]), tuple(said.get("removals", ()))
+        rare = {name: str(said.get(name, "")) for name in _RARE[1:]}
+        return StoreRequest(spooled, dict(said["changes"]), said["reason"], removals, **rare)
     except (ValueError, TypeError, KeyError) as error:
         raise MessageError("", "the payload is no store request") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.python.failure import Failure
 
@@ -38,6 +40,12 @@ class Again:
     def _release(self, exam_id: int | None):  # type: ignore[no-untyped-def]
         held = yield self._db.read("journal.held", journal.held, exam_id)
         for message_id in held:
+            yield self.route(message_id).addErrback(self._failed)
+
+    @inlineCallbacks
+    def route_all(self, ids: Iterable[int]):  # type: ignore[no-untyped-def]
+        """Route these, one after the other; what cannot be routed stays where it is."""
+        for message_id in ids:
             yield self.route(message_id).addErrback(self._failed)
 
     def resume(self) -> Deferred[None]:

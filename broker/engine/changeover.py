@@ -100,8 +100,8 @@ class Changeover:
         addresses: dict[Key, str] = {}
         try:
             fresh = self._listeners(old, new, gates)
-            touched = changed(old.destinations, new.destinations)
-            couriers = {one.name: self._build.courier(one) for one in new.destinations if one.name in touched}
+            touched = changed(old.queues, new.queues)
+            couriers = {one.name: self._build.courier(one) for one in new.queues if one.name in touched}
             self._doors.hold()
             for key, listener in fresh.items():
                 addresses[key] = ""  # begun

@@ -21,6 +21,11 @@ class SiteClock:
         """Read the clock in another time zone."""
         self._zone, self._second = ZoneInfo(timezone), -1
 
+    @property
+    def zone(self) -> ZoneInfo:
+        """The site's time zone."""
+        return self._zone
+
     def text(self) -> str:
         """Return now as YYYYMMDDHHMMSS; the text of one second is made once."""
         second = int(self._seconds())

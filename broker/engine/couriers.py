@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
 
@@ -72,6 +72,21 @@ class Couriers:
         if destination in self.by_name:  # else it has left the configuration, and its rows wait for it to come back
             self.by_name[destination].rescan()
         return destination
+
+    def withdraw(self, queued: Mapping[str, Collection[int]]) -> set[int]:
+        """Send none of these deliveries from now on, by destination; return those that are being sent at this moment."""
+        return {id for name, ids in queued.items() if name in self.by_name for id in self.by_name[name].withdraw(ids)}
+
+    def restore(self, queued: Mapping[str, Collection[int]], *, gone: bool) -> None:
+        """Send what the store still has of them; `gone` as `Courier.restore` has it."""
+        for name, ids in queued.items():
+            if name in self.by_name:
+                self.by_name[name].restore(ids, gone=gone)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits or is under way."""
+        return any(courier.busy for courier in self.by_name.values())
 
     def poll(self) -> None:
         """Renew the leases, and look for what other nodes have queued."""

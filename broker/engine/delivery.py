@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from broker.connectors.base import Destination
+from broker.connectors.hours import Hours
+from broker.engine.breaker import Event
+from broker.engine.heartbeat import Heartbeat
 from broker.engine.lanes import Lanes
-from broker.errors import Refused, Retry, StoreError
+from broker.engine.troubles import RetryPolicy, Setback, Troubles
+from broker.errors import NotYet, Refused, Retry, StoreError
 from broker.model import Delivery
 from broker.obs.log import Log
 from broker.obs.metrics import Metrics
@@ -27,42 +30,17 @@ LEASE = 30.0  # seconds a node owns a queue without renewing
 # What is answered and not settled is sent once more after a crash, under the same MSH-10.
 SETTLE_SECONDS = 0.005
 SETTLE_MOST = 64
+LOOK_AGAIN = 900.0  # seconds after which the clock is looked at again before a destination's hours: summer time moves them
 STORE_PAUSE = 1.0  # seconds before a store that could not be reached is asked again
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """How long to wait between attempts, and when to give a delivery to a person."""
-
-    first: float = 1.0  # seconds
-    most: float = 300.0  # seconds
-    park_after: float | None = None  # seconds after the first failed attempt; None: never
-
-    def wait(self, failures: int) -> float:
-        """Return the seconds before the attempt that follows `failures` failed ones: doubled each time, bounded."""
-        return min(self.first * 2.0 ** min(failures - 1, 30), self.most)
-
-    def gives_up(self, seconds: float) -> bool:
-        """Tell whether a delivery whose first attempt failed so long ago is for a person."""
-        return self.park_after is not None and seconds > self.park_after
-
-
 class Now(Protocol):
     """The wall clock, in seconds since the epoch."""
 
     def __call__(self) -> float: ...
-
-
-@dataclass(slots=True)
-class _Trouble:
-    """A destination, or one lane of it, that does not get through."""
-
-    since: float
-    failures: int = 0
-    pause: Any = None  # the delayed call that ends the waiting
 
 
 class Courier:
@@ -74,12 +52,29 @@ class Courier:
     """
 
     def __init__(
-        self, destination: Destination, db: Database, clock: Any, now: Now, policy: RetryPolicy, node: str, metrics: Metrics, log: Log
+        self,
+        destination: Destination,
+        db: Database,
+        clock: Any,
+        now: Now,
+        policy: RetryPolicy,
+        node: str,
+        metrics: Metrics,
+        log: Log,
+        hours: Hours | None = None,
+        *,
+        settles: Callable[[Transaction, Sequence[tuple[int, str]], float], None] = outbox.delivered,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
-        """`clock` is the reactor or a Clock; `now` the wall clock that rows and leases are stamped with."""
+        """`clock` is the reactor or a Clock; `now` the wall clock that rows and leases are stamped with; `hours` when it may be sent to.
+
+        `settles` writes down what was delivered; `heartbeat` tells when a peer that was not there is again.
+        """
         self.name = destination.name
         self._destination, self._db, self._clock, self._now = destination, db, clock, now
-        self._policy, self._node, self._metrics, self._log = policy, node, metrics, log.bind(destination=destination.name)
+        self._node, self._metrics, self._log = node, metrics, log.bind(destination=destination.name)
+        self._hours, self._settles = hours, settles
+        self._opening: Any = None  # the delayed call at the beginning of the next hours
         self._lanes = Lanes(destination.width)
         self._last_id = 0  # the highest id ever taken into the window
         self._behind = True  # the store may hold rows that the window has not seen
@@ -88,11 +83,14 @@ class Courier:
         self._running = self._fetching = self._sending = self._lost = False
         self._stale = False  # what is being fetched was asked for before the queue was to be looked at again
         self._stalled = 0  # units that wait for the store to come back
-        self._troubles: dict[str | None, _Trouble] = {}  # by lane; None: of the destination
-        self._answers = 0  # that the peer has given
+        self._troubles = Troubles(policy, clock, self._resume)
+        self._heartbeat = heartbeat
+        if heartbeat is not None:
+            heartbeat.on_back = self._troubles.cut_short
         self._settled: list[tuple[int, str]] = []
         self._settling: Any = None  # the delayed call that settles them
         self._open: set[int] = set()  # deliveries that have ended, which the store does not say yet
+        self._withdrawn: set[int] = set()  # deliveries that somebody takes back
         self._idle: list[Deferred[None]] = []
         self.on_ended: Callable[[Iterable[int]], None] = lambda ids: None  # hears of deliveries that the store knows to have ended
         self._parked = metrics.parked.labels(self.name)
@@ -104,15 +102,19 @@ class Courier:
     def start(self) -> None:
         """Begin with whatever the store still holds unsettled."""
         self._running = True
+        if self._heartbeat is not None:
+            self._heartbeat.start()
         self.poll()
 
     def stop(self) -> Deferred[None]:
         """Let the deliveries that are under way end and be settled; fires when nothing is."""
         self._running = False
-        for trouble in self._troubles.values():
-            if trouble.pause is not None:
-                trouble.pause.cancel()
-                trouble.pause = None
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+        self._troubles.stop()
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
         if self._settling is not None:
             self._settling.cancel()
             self._settle()
@@ -145,6 +147,22 @@ class Courier:
         self._forget_waiting()
         self.poll()
 
+    def withdraw(self, ids: Collection[int]) -> set[int]:
+        """Send none of these from now on, until `restore`; return those that are under way."""
+        self._withdrawn.update(ids)
+        return {one.id for one in self._lanes.under_way.values() if one.id in self._withdrawn}
+
+    def restore(self, ids: Collection[int], *, gone: bool) -> None:
+        """Send what the store still has of these. `gone`: it has none, so what is under way is not sent a second time when it fails."""
+        under_way = {one.id for one in self._lanes.under_way.values()} if gone else set()
+        self._withdrawn.difference_update(set(ids) - under_way)
+        self.rescan()
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits or is under way, as far as it knows."""
+        return bool(self._behind or self._lanes or self._lanes.under_way)
+
     def _forget_waiting(self) -> None:
         self._last_id, self._behind, self._stale = 0, True, self._fetching
         self._lanes.forget()
@@ -153,22 +171,33 @@ class Courier:
         if self._sending:  # a delivery that is answered at once must not come back in here
             return
         self._sending = True
+        self._lanes.width = self._destination.width
         while self._may_send() and (delivery := self._lanes.take()) is not None:
-            self._send(delivery)
+            if delivery.id in self._withdrawn:
+                self._lanes.end(delivery)
+            else:
+                self._send(delivery)
         self._sending = False
         if self._may_send() and self._behind and not self._fetching and len(self._lanes) <= FEW:
             self._fetch()
 
     def _may_send(self) -> bool:
-        if not self._running or self._stalled or self._is_paused():
+        if not self._running or self._stalled or self._troubles.paused or (self._hours is not None and not self._is_open(self._hours)):
             return False
         if self._lanes and self._now() >= self._owned_until:
             self._forget_waiting()
         return True
 
-    def _is_paused(self) -> bool:
-        trouble = self._troubles.get(None)
-        return trouble is not None and trouble.pause is not None
+    def _is_open(self, hours: Hours) -> bool:
+        """Whether it may be sent to at this time; else it is looked again when it may be."""
+        wait = hours.wait(self._now())
+        if wait and self._opening is None:
+            self._opening = self._clock.callLater(min(wait, LOOK_AGAIN), self._open_again)
+        return not wait
+
+    def _open_again(self) -> None:
+        self._opening = None
+        self._next()
 
     def _fetch(self) -> None:
         self._fetching, self._behind = True, False
@@ -199,7 +228,7 @@ class Courier:
             self._next()
 
     def _send(self, delivery: Delivery) -> None:
-        began, answers = self._clock.seconds(), self._answers
+        began, answers = self._clock.seconds(), self._troubles.answers
         self._destination.send(delivery).addCallbacks(self._taken, self._not_taken, (delivery, began), {}, (delivery, answers), {})
 
     def _taken(self, answer: str, delivery: Delivery, began: float) -> None:
@@ -216,18 +245,18 @@ class Courier:
             self._settle()
         self._go_on()
 
-    def _reached(self, delivery: Delivery) -> None:
-        self._answers += 1
+    def _reached(self, delivery: Delivery | None) -> None:
+        """The destination has answered; `delivery`: what is done with, for good or ill."""
         self._up.set(1)
-        if self._troubles:
-            self._troubles.pop(delivery.lane, None)
-            if not self._is_paused() and (trouble := self._troubles.pop(None, None)):
-                self._log.info("destination reached again", count=trouble.failures)
+        if self._heartbeat is not None:
+            self._heartbeat.happened(Event.DELIVERED)
+        if failures := self._troubles.answered(delivery):
+            self._log.info("destination reached again", count=failures)
 
     def _settle(self) -> None:
         self._settling = None
         settled, self._settled = self._settled, []
-        settling = self._insist("delivery.settle", outbox.delivered, settled, self._now())
+        settling = self._insist("delivery.settle", self._settles, settled, self._now())
         settling.addCallbacks(self._was_settled, self._gave_up, ([id for id, _ in settled],))
 
     def _was_settled(self, _: None, ids: list[int]) -> None:
@@ -237,16 +266,14 @@ class Courier:
         self._rest()
 
     def _not_taken(self, failure: Failure, delivery: Delivery, answers: int) -> None:
-        if failure.check(Retry):
-            # where others got through meanwhile the peer is there, and only what is in this lane is in trouble
-            lane = None if answers == self._answers else delivery.lane
-            trouble = self._troubles.setdefault(lane, _Trouble(self._clock.seconds()))
-            if not trouble.failures or not self._policy.gives_up(self._clock.seconds() - trouble.since):
-                self._hold(delivery, lane, trouble, str(failure.value))
+        if isinstance(error := failure.value, Retry):
+            if isinstance(error, NotYet):
+                self._reached(None)
+            setback = self._troubles.met(delivery, error, answers)
+            if not setback.park:
+                self._hold(delivery, setback, str(error))
                 return
-            reason = f"not reached in time: {failure.value}"
-            if trouble.pause is None:
-                del self._troubles[lane]  # the next delivery starts its own waiting
+            reason = setback.park
         elif failure.check(Refused):
             self._reached(delivery)
             reason = str(failure.value)
@@ -265,26 +292,24 @@ class Courier:
         self._lanes.end(delivery)
         self._go_on()
 
-    def _hold(self, delivery: Delivery, lane: str | None, trouble: _Trouble, reason: str) -> None:
+    def _hold(self, delivery: Delivery, setback: Setback, reason: str) -> None:
         self._retried.inc()
-        if not trouble.failures:
-            what = "destination does not take deliveries" if lane is None else "a lane does not get through"
+        if setback.first:
+            what = "a lane does not get through" if setback.lane else "destination does not take deliveries"
             self._log.warning(what, reason=reason, delivery_id=delivery.id)
-        if lane is None:
+        if setback.whole:
             self._up.set(0)
-            self._lanes.put_back(delivery)
-        else:
+            if self._heartbeat is not None:
+                self._heartbeat.happened(Event.FAILED)
+        if setback.lane:
             self._lanes.hold(delivery)
+        else:
+            self._lanes.put_back(delivery)
         noting = self._db.run("delivery.attempted", outbox.attempted, delivery.id, reason)
         noting.addErrback(lambda failure: failure.trap(StoreError))  # one attempt less is counted, nothing else
-        if trouble.pause is None:  # else this one was under way when another one failed
-            trouble.failures += 1
-            if self._running:
-                trouble.pause = self._clock.callLater(self._policy.wait(trouble.failures), self._resume, lane, trouble)
         self._go_on()
 
-    def _resume(self, lane: str | None, trouble: _Trouble) -> None:
-        trouble.pause = None
+    def _resume(self, lane: str | None) -> None:
         if lane is None:
             self._next()
         else:

@@ -7,84 +7,170 @@ from collections.abc import Callable, Iterable
 
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.python.failure import Failure
 
-from broker.connectors.base import Caller
-from broker.dicom.dataset import decode, encode
+from broker.connectors.base import Caller, Defer, Early, PerformedAnswer, WorklistTerms
+from broker.connectors.dicom_retrieval import Progress, Retrieved, Return, Searched, Send, Task
+from broker.dicom import dosereport
+from broker.dicom.dataset import encode
 from broker.dicom.dimse import Status
-from broker.dicom.scan import scan
+from broker.dicom.query import Query, Retrieval
+from broker.dicom.scan import scan, scan_header
 from broker.dicom.storerequest import decode_request, encode_request
-from broker.engine import worklist
+from broker.engine import performedsteps, worklist
 from broker.engine.clock import SiteClock
+from broker.engine.completion import Completion
+from broker.engine.expected import Expected
 from broker.engine.intake import Accepted, Intake, Verdict, digest
+from broker.engine.room import Level, Room
 from broker.errors import MessageError, StoreError
 from broker.model import Journaled, Received, Spooled, StoreRequest
 from broker.obs.metrics import Metrics
 from broker.pipeline.header import Header
-from broker.ris.worklist import WorklistQuery
 from broker.store import audit
 from broker.store.database import Database, Transaction
-from broker.store.records import RecordStore
 from broker.store.spool import Spool
 
 REMEMBERED = 10_000  # worklist entries whose first showing at a station is on the timeline already
 
-# what the RIS says is wrong with an MPPS, as DIMSE status (PS3.7 C.5); all else is a processing failure
-_STATUS = {
-    205: Status.DUPLICATE_INSTANCE,
-    204: Status.NO_SUCH_OBJECT,
-    101: Status.MISSING_ATTRIBUTE,
-    102: Status.INVALID_ATTRIBUTE_VALUE,
-    103: Status.INVALID_ATTRIBUTE_VALUE,
-}
+
+Dose = tuple[tuple[dosereport.Reading, ...], str]  # what a dose report says, and why it is not taken
+_NO_DOSE: Dose = ((), "")
 
 
 class Dicom:
     """The DICOM side of the intake (`connectors.base.DicomIntake`)."""
 
-    def __init__(self, intake: Intake, db: Database, clock: SiteClock, spool: Spool, metrics: Metrics, keywords: Iterable[str]) -> None:
-        self._intake, self._db, self._clock, self._spool, self._metrics = intake, db, clock, spool, metrics
+    # of other parts of the engine, set by who composes them
+    completion: Completion | None = None
+    receive_availability: Callable[[Caller, str, Dataset], Deferred[int]]
+    request_commitment: Callable[[Caller, Dataset], Deferred[int]]
+    report_commitment: Callable[[Caller, Dataset], Deferred[int]]
+    search: Callable[[Caller, Query, Task, Send], Deferred[Searched]]
+    move: Callable[[Caller, Retrieval, str, Task, Progress], Deferred[Retrieved]]
+    get: Callable[[Caller, Retrieval, Task, Progress, Return], Deferred[Retrieved]]
+
+    def __init__(
+        self,
+        intake: Intake,
+        db: Database,
+        clock: SiteClock,
+        spool: Spool,
+        metrics: Metrics,
+        keywords: Iterable[str],
+        room: Room | None = None,
+        in_thread: Defer = maybeDeferred,
+    ) -> None:
+        """`room` says whose objects get in when the spool is nearly full; without it, everybody's. `in_thread`: where files are read."""
+        self._intake, self._db, self._clock, self._spool, self._metrics, self._room = intake, db, clock, spool, metrics, room
+        self._in_thread = in_thread
         self.keywords = tuple(keywords)
+        self.expected = Expected(spool)
         self._shown: OrderedDict[tuple[str, str], None] = OrderedDict()
 
-    def receive_instance(self, caller: Caller, spooled: Spooled) -> Deferred[int]:
+    def receive_instance(self, caller: Caller, spooled: Spooled, header: bytes = b"", early: Early = None) -> Deferred[int]:
         """C-STORE: success once the object is journaled, whatever its channels made of it: it is kept."""
+        if (passed_on := self.expected.take(caller, spooled)) is not None:
+            return passed_on
+        if self._room is None or self._room.level < Level.HIGH:
+            return self._take(caller, spooled, header, early)
+        try:
+            found = scan(self._spool.path(spooled.name), ("StudyInstanceUID", "AccessionNumber"))
+        except MessageError:
+            found = {}
+        admitting = self._room.admits(caller.ae_title, found.get("StudyInstanceUID", ""), found.get("AccessionNumber", ""))
+        return admitting.addCallback(lambda admitted: self._take(caller, spooled) if admitted else self._turned_away(caller, spooled))
+
+    def _turned_away(self, caller: Caller, spooled: Spooled) -> int:
+        self._spool.remove(spooled.name)
+        status = int(Status.OUT_OF_RESOURCES)
+        self._metrics.acknowledged.labels(caller.listener, f"0x{status:04X}").inc()
+        return status
+
+    def _take(self, caller: Caller, spooled: Spooled, header: bytes = b"", early: Early = None) -> Deferred[int]:
         request = encode_request(StoreRequest(spooled))
         received = Received(
             caller.listener, "dicom", "C-STORE", caller.ae_title, caller.peer, spooled.sop_instance, request, spooled.digest, spooled
         )
-        taking = self._intake.take(received, self._header(received, spooled), status_answer(stored_status), repeats=_same)
+        if spooled.sop_class not in dosereport.SOP_CLASSES:
+            return self._accept(caller, received, spooled, _NO_DOSE, header, early)
+        return self._dose(spooled).addCallback(lambda dose: self._accept(caller, received, spooled, dose))
+
+    def _accept(
+        self, caller: Caller, received: Received, spooled: Spooled, dose: Dose, header: bytes = b"", early: Early = None
+    ) -> Deferred[int]:
+        read = self._header(received, spooled, dose, header)
+        taking = self._intake.take(received, read, status_answer(stored_status), repeats=_same, told=early is not None)
+        if early is not None:
+            early()
         return taking.addCallback(self._stored, caller, spooled)
 
-    def receive_performed(self, caller: Caller, create: bool, uid: str, attributes: Dataset) -> Deferred[int]:
+    def _dose(self, spooled: Spooled) -> Deferred[Dose]:
+        """Fire with what a dose report says, or why it is not taken; of another object with nothing."""
+        if spooled.sop_class not in dosereport.SOP_CLASSES:
+            return succeed(_NO_DOSE)
+        reading = self._in_thread(dosereport.read_report, self._spool.path(spooled.name))
+        return reading.addCallbacks(lambda readings: (readings, ""), _dose_fault)
+
+    def receive_performed(self, caller: Caller, create: bool, uid: str, attributes: Dataset, raw: bytes = b"") -> Deferred[PerformedAnswer]:
         """MPPS N-CREATE or N-SET: what names no known exam is kept and listed, what breaks the rules is refused."""
-        raw = encode(attributes, ExplicitVRLittleEndian)
+        raw = raw or encode(attributes, ExplicitVRLittleEndian)
         kind = "N-CREATE" if create else "N-SET"
         received = Received(caller.listener, "dicom", kind, caller.ae_title, caller.peer, uid, raw, digest(kind.encode() + raw))
-        taking = self._intake.take(received, lambda: _performed(received), status_answer(performed_status), repeats=_same)
-        return taking.addCallback(self._answered, caller)
+        answer = status_answer(performedsteps.status_of)
+        taking = self._intake.take(received, lambda: performedsteps.header_of(received), answer, repeats=_same)
+        return taking.addCallback(lambda accepted: performedsteps.answer_of(self._answered(accepted, caller), accepted.verdict))
 
-    def find_worklist(self, caller: Caller, identifier: Dataset) -> Deferred[list[Dataset]]:
+    def get_performed(self, caller: Caller, uid: str, tags: tuple[int, ...], syntax: str) -> Deferred[PerformedAnswer]:
+        """MPPS N-GET, answered from what the N-CREATE and the N-SETs have left."""
+        self._metrics.received.labels(caller.listener, "N-GET").inc()
+        return self._db.read("ris.performed", performedsteps.get, uid, tags, syntax)
+
+    def find_worklist(self, caller: Caller, identifier: bytes, syntax: str, terms: WorklistTerms) -> worklist.Search:
         """C-FIND Modality Worklist, answered from the RIS state; that an accession was shown is on its timeline."""
-        query = worklist.query(identifier)
-        finding = self._db.read("ris.worklist", _entries, query)
-        return finding.addCallback(self._found, caller, identifier)
+        asked = worklist.read(identifier, syntax, terms.charset, terms.unencodable)
+        self._metrics.received.labels(caller.listener, "C-FIND").inc()
+        wanted = worklist.query(asked.keys, terms, self._clock.text())
+        return worklist.Search(self._db, asked, wanted, terms.most, lambda accessions: self._showed(accessions, caller))
+
+    def association_ended(self, caller: Caller, released: bool) -> None:
+        """The association of the caller is gone, in order or not."""
+        if self.completion is not None:
+            (self.completion.released if released else self.completion.lost)(caller.peer)
+
+    def read_again(self, row: Journaled) -> tuple[Received, Callable[[], Header]]:
+        """Return an object of the journal as it was received, and what reads it; raises StoreError when the spool has it no more."""
+        spooled = decode_request(row.raw).spooled
+        received = Received(row.listener, "dicom", row.kind, row.sender, row.peer, row.control_id, row.raw, row.digest, spooled)
+        return received, self._header(received, spooled)
 
     def again(self, row: Journaled) -> Deferred[Accepted]:
         """Route a parked object or request once more; raises MessageError when it cannot be read."""
         spooled = decode_request(row.raw).spooled if row.kind == "C-STORE" else None
         received = Received(row.listener, "dicom", row.kind, row.sender, row.peer, row.control_id, row.raw, row.digest, spooled)
-        read = self._header(received, spooled) if spooled else lambda: _performed(received)
-        return self._intake.again(row, received, read)
+        if spooled is None:
+            return self._intake.again(row, received, lambda: performedsteps.header_of(received))
+        return self._dose(spooled).addCallback(lambda dose: self._intake.again(row, received, self._header(received, spooled, dose)))
 
-    def _header(self, received: Received, spooled: Spooled) -> Callable[[], Header]:
+    def _header(self, received: Received, spooled: Spooled, dose: Dose = _NO_DOSE, begin: bytes = b"") -> Callable[[], Header]:
         try:
-            values = scan(self._spool.path(spooled.name), self.keywords)
+            values = scan_header(begin, spooled.transfer_syntax, self.keywords) if begin else None
+            if values is None:
+                values = scan(self._spool.path(spooled.name), self.keywords)
         except MessageError as error:
             return _raiser(error)
         except OSError as error:
             raise StoreError(f"the object cannot be read from the spool: {type(error).__name__}") from error
-        return lambda: Header(values, kind=received.kind, sender=received.sender, uid=spooled.sop_instance)
+        if self.completion is not None:
+            self.completion.stored(received.peer, values.get("StudyInstanceUID", ""))
+
+        def read() -> Header:
+            header = Header(values, kind=received.kind, sender=received.sender, uid=spooled.sop_instance)
+            header.doses, header.dose_fault = dose
+            return header
+
+        return read
 
     def _stored(self, accepted: Accepted, caller: Caller, spooled: Spooled) -> int:
         if accepted.verdict is None or accepted.verdict.state == "refused":
@@ -92,6 +178,8 @@ class Dicom:
         else:
             self._metrics.objects.labels(caller.listener).inc()
             self._metrics.object_bytes.labels(caller.listener).inc(spooled.size)
+            if self._room is not None:
+                self._room.taken(spooled.size)
         return self._answered(accepted, caller)
 
     def _answered(self, accepted: Accepted, caller: Caller) -> int:
@@ -99,15 +187,12 @@ class Dicom:
         self._metrics.acknowledged.labels(caller.listener, f"0x{status:04X}").inc()
         return status
 
-    def _found(self, found: list[worklist.Attributes], caller: Caller, identifier: Dataset) -> list[Dataset]:
-        self._metrics.received.labels(caller.listener, "C-FIND").inc()
-        accessions = [attributes["AccessionNumber"] for attributes in found]
+    def _showed(self, accessions: list[str], caller: Caller) -> None:
         fresh = [accession for accession in accessions if self._is_first_showing(accession, caller.ae_title)]
         if fresh:
             self._db.run("audit.worklist", _note_shown, tuple(dict.fromkeys(fresh)), caller.ae_title, self._clock()).addErrback(
                 lambda _: None
             )
-        return [worklist.entry(attributes, identifier) for attributes in found]
 
     def _is_first_showing(self, accession: str, ae_title: str) -> bool:
         key = (accession, ae_title)
@@ -119,8 +204,9 @@ class Dicom:
         return True
 
 
-def _entries(tx: Transaction, wanted: WorklistQuery) -> list[worklist.Attributes]:
-    return worklist.find(RecordStore(tx), wanted)
+def _dose_fault(failure: Failure) -> Dose:
+    failure.trap(MessageError)
+    return (), str(failure.value)
 
 
 def _note_shown(tx: Transaction, accessions: tuple[str, ...], ae_title: str, at: float) -> None:
@@ -138,22 +224,10 @@ def stored_status(verdict: Verdict) -> int:
     return Status.NOT_AUTHORISED if verdict.state == "refused" else Status.SUCCESS
 
 
-def performed_status(verdict: Verdict) -> int:
-    """MPPS: what the RIS refused is a failure with its reason."""
-    if verdict.error is None:
-        return Status.SUCCESS
-    return _STATUS.get(verdict.error.code, Status.PROCESSING_FAILURE)
-
-
 def _same(prior: Journaled, received: Received) -> bytes | None:
     """The same UID with other content is another version of the object, and what failed may fit by now: both are like new."""
     repeated = prior.digest == received.digest and prior.kind == received.kind and int(prior.answer, 16) == Status.SUCCESS
     return prior.answer if repeated else None
-
-
-def _performed(received: Received) -> Header:
-    dataset = decode(received.raw, ExplicitVRLittleEndian)
-    return Header({}, dataset, kind=received.kind, sender=received.sender, uid=received.control_id)
 
 
 def _raiser(error: MessageError) -> Callable[[], Header]:

@@ -17,15 +17,16 @@ from broker.engine.clock import SiteClock
 from broker.engine.passage import Passage, Site
 from broker.engine.router import Routed, Router
 from broker.errors import MessageError, StoreError
-from broker.model import Delivery, Journaled, Outgoing, Received
+from broker.model import Delivery, Journaled, Outgoing, Received, Spooled
 from broker.obs.log import Log
 from broker.obs.metrics import Metrics
 from broker.pipeline.context import AnySubject
 from broker.pipeline.fields import DICOM_FIELDS, HL7_FIELDS
 from broker.ris.events import Event
-from broker.store import audit, journal, outbox
+from broker.store import audit, journal, objects, outbox
 from broker.store.database import Database, Transaction
 from broker.store.engine import Row
+from broker.store.records import RecordStore
 
 # where a message names its accession number, by the standards; a route may know better, but not of one that it could not read
 ACCESSION = {
@@ -34,7 +35,11 @@ ACCESSION = {
 }
 
 KIND = re.compile(r"[A-Z]{3}\^[A-Z][0-9A-Z]\d|[CN]-[A-Z]+")  # what messages and requests are called
+GATHER = 0.01  # seconds in which what nobody waits for is gathered into one transaction
 OTHER = "other"  # the kind of what no channel accepts: a sender must not be able to make labels
+
+
+_RENAMED = ("patient.updated", "patient.merged")
 
 
 class Verdict(NamedTuple):
@@ -48,6 +53,7 @@ class Verdict(NamedTuple):
     dropped: tuple[str, ...] = ()
     outgoing: tuple[Outgoing, ...] = ()
     resolved: tuple[int, ...] = ()  # exams that what had been held belongs to
+    patients: tuple[int, ...] = ()  # who are called otherwise now
 
 
 @dataclass(slots=True)
@@ -77,6 +83,7 @@ class Arrival(NamedTuple):
     at: float
     sent: Sent | None = None  # what is delivered beside what the routes send
     keep: bool = False  # route it later
+    told: bool = False  # the sender knows that it is accepted
 
 
 class Intake:
@@ -93,20 +100,21 @@ class Intake:
         deliver: Callable[[tuple[Delivery, ...]], None],
         unmatched: Mapping[str, str],
     ) -> None:
-        self._db, self._router, self._site, self._clock = db, router, site, clock
+        self._db, self.router, self.site, self._clock = db, router, site, clock
         self._metrics, self._log, self._deliver, self._unmatched = metrics, log, deliver, unmatched
         self.on_resolved: Callable[[int], object] = lambda exam_id: None
+        self.on_patient: Callable[[int], object] = lambda patient_id: None
         # the children of a metric cost more to look up than to count
         self._received, self._duplicates = cache(metrics.received.labels), cache(metrics.duplicates.labels)
         self._routed, self._filtered = cache(metrics.routed.labels), cache(metrics.filtered.labels)
 
     def change(self, router: Router, site: Site, unmatched: Mapping[str, str]) -> None:
         """Judge by these from now on; called between two messages, where their transactions run."""
-        self._router, self._site, self._unmatched = router, site, unmatched
+        self.router, self.site, self._unmatched = router, site, unmatched
 
     def answering(self, listener: str, subject: AnySubject) -> tuple[str, float]:
         """Return when the sender of a message is answered, and how many seconds it waits for deliveries at most."""
-        return self._router.answering(listener, subject)
+        return self.router.answering(listener, subject)
 
     def take(
         self,
@@ -117,15 +125,18 @@ class Intake:
         repeats: Repeats,
         sent: Sent | None = None,
         keep: bool = False,
+        told: bool = False,
     ) -> Deferred[Accepted]:
         """Journal, route and answer in one transaction, and fire after its commit; fails with StoreError.
 
         `read` makes what the routes look at, raising MessageError. `repeats` gets the latest message under the same sender and
         id: it returns the answer of a retransmission, or None when this is something new; it may raise MessageError. `sent`
-        returns what is delivered beside what the routes send. `keep` leaves the routing to `route_kept`.
+        returns what is delivered beside what the routes send. `keep` leaves the routing to `route_kept`. `told`: the sender knows
+        that it is accepted, so that what would be refused is parked.
         """
-        arrival = Arrival(received, read, answer, repeats, self._clock.text(), self._clock(), sent, keep)
-        return self._db.run_each("journal.accept", self._accept_all, arrival).addCallback(self._committed, received)
+        arrival = Arrival(received, read, answer, repeats, self._clock.text(), self._clock(), sent, keep, told)
+        patience = GATHER if told else 0.0
+        return self._db.run_each("journal.accept", self._accept_all, arrival, patience).addCallback(self._committed, received)
 
     def again(self, row: Journaled, received: Received, read: Callable[[], AnySubject]) -> Deferred[Accepted]:
         """Route a parked message once more; what it sends is queued as if it had just arrived.
@@ -172,7 +183,7 @@ class Intake:
         given = journal.claim(tx, id)
         if given is None:
             raise MessageError("", f"message {id} is routed already")
-        verdict = self._judge(tx, received, read, id, now, at)
+        verdict = self.judge(tx, received, read, id, now, at)
         if verdict.state == "refused":
             verdict = verdict._replace(state="parked")
         answer = finish(given, id, verdict)
@@ -212,7 +223,9 @@ class Intake:
         elif arrival.keep:
             verdict = Verdict("received")
         else:
-            verdict = self._judge(tx, received, arrival.read, id, arrival.now, arrival.at)
+            verdict = self.judge(tx, received, arrival.read, id, arrival.now, arrival.at, records=page.records)
+        if arrival.told and verdict.state == "refused":
+            verdict = verdict._replace(state="parked")
         accepted = Accepted(id, arrival.answer(id, verdict), verdict)
         if arrival.sent is not None and not arrival.keep:
             verdict = verdict._replace(outgoing=(*verdict.outgoing, *arrival.sent(id, verdict)))
@@ -224,27 +237,38 @@ class Intake:
         message_id = row.id
         if (state := journal.get(tx, message_id).state) != "parked":
             raise MessageError("", f"message {message_id} is not parked but {state}")
-        verdict = self._judge(tx, received, read, message_id, now, at, outbox.sent_by(tx, message_id))
+        verdict = self.judge(tx, received, read, message_id, now, at, outbox.sent_by(tx, message_id))
         if accession := verdict.accession or row.accession:
             audit.note(tx, accession, at, "routed again", row.kind, row.listener, "", message_id, verdict.state)
         journal.settle(tx, message_id, verdict.state, row.answer, verdict.reason, verdict.accession)
         return Accepted(message_id, row.answer, verdict, tuple(outbox.enqueue(tx, [(message_id, o) for o in verdict.outgoing], at)))
 
-    def _judge(
-        self, tx: Transaction, received: Received, read: Callable[[], AnySubject], message_id: int, now: str, at: float, sent: int = 0
+    def judge(
+        self,
+        tx: Transaction,
+        received: Received,
+        read: Callable[[], AnySubject],
+        message_id: int,
+        now: str,
+        at: float,
+        sent: int = 0,
+        records: RecordStore | None = None,
     ) -> Verdict:
         """Route the message, which has `sent` so many before; when that fails, nothing of it stays but the reason."""
         subject: AnySubject | None = None
+        records = records or RecordStore(tx)
         try:
             with _Undo(tx) as undo:
-                passage = Passage(tx, undo.protect, self._site, message_id, now, at, received.spooled, sent)
+                passage = Passage(tx, undo.protect, self.site, message_id, now, at, received.spooled, sent, records)
                 subject = read()
-                routed = self._router.route(received.listener, subject, passage)
+                routed = self.router.route(received.listener, subject, passage)
         except StoreError:
             raise
         except MessageError as error:
+            records.forget()
             return Verdict("refused" if error.reject else "parked", error, str(error), _named(received, subject))
         except Exception as error:
+            records.forget()
             self._log.failure("message failed", error, message_id=message_id, listener=received.listener)
             why = f"internal error: {type(error).__name__}"
             return Verdict("parked", MessageError("", "internal error", 207), why, _named(received, subject))
@@ -277,6 +301,8 @@ class Intake:
             self._deliver(accepted.deliveries)
         for exam_id in verdict.resolved:
             self.on_resolved(exam_id)
+        for patient_id in verdict.patients:
+            self.on_patient(patient_id)
         return accepted
 
     def _set_aside(self, message_id: int, verdict: Verdict, received: Received) -> None:
@@ -320,6 +346,7 @@ def _verdict(routed: Routed, events: Sequence[Event]) -> Verdict:
         tuple(routed.dropped),
         tuple(routed.outgoing),
         tuple([e.exam_id for e in events if e.name == "unmatched.resolved" and e.exam_id is not None]) if events else (),
+        tuple([e.patient_id for e in events if e.name in _RENAMED and e.patient_id is not None]) if events else (),
     )
 
 
@@ -349,7 +376,9 @@ class _Page:
 
     def __init__(self, tx: Transaction, at: float) -> None:
         self._tx, self._at = tx, at
+        self.records = RecordStore(tx)
         self._rows: list[Row] = []
+        self._objects: list[tuple[int, Spooled]] = []
         self._sending: list[tuple[Accepted, tuple[Outgoing, ...]]] = []
 
     def add(self, arrival: Arrival, accepted: Accepted, verdict: Verdict) -> Accepted:
@@ -359,6 +388,8 @@ class _Page:
                 arrival.received, arrival.at, accepted.message_id, verdict.state, accepted.answer, verdict.reason, verdict.accession
             )
         )
+        if arrival.received.spooled is not None and verdict.state != "refused":
+            self._objects.append((accepted.message_id, arrival.received.spooled))
         if verdict.outgoing:
             self._sending.append((accepted, verdict.outgoing))
         return accepted
@@ -367,8 +398,10 @@ class _Page:
         """Write the messages and their deliveries."""
         if self._rows:
             journal.write(self._tx, self._rows)
+        if self._objects:
+            objects.keep(self._tx, self._objects)
         queued = outbox.enqueue(self._tx, [(accepted.message_id, o) for accepted, outgoing in self._sending for o in outgoing], self._at)
         deliveries = iter(queued)
         for accepted, outgoing in self._sending:
             accepted.deliveries = tuple(islice(deliveries, len(outgoing)))
-        self._rows, self._sending = [], []
+        self._rows, self._objects, self._sending = [], [], []

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from broker.config.models import Prefetch
+from broker.engine import prefetchplan
 from broker.engine.calls import Calls
 from broker.errors import MessageError
 from broker.hl7.message import Message
 from broker.model import Spooled
 from broker.pipeline.functions import Function
 from broker.ris import apply as ris
+from broker.ris import performed
 from broker.ris import view as views
-from broker.ris.context import RisContext, SlotRules, Station
-from broker.ris.entities import Exam, Instance
+from broker.ris.context import Completion, RisContext, SlotRules, Station
+from broker.ris.entities import Exam, Instance, Performed, PerformedItem
 from broker.ris.events import Event, Request, StoreInstance
 from broker.store import attachments, audit, journal
 from broker.store.database import Transaction
 from broker.store.records import RecordStore
+
+_NO_PREFETCH = Prefetch()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,22 @@ class Site:
     stations: tuple[Station, ...]
     slots: SlotRules
     calls: Calls = field(default_factory=Calls)
+    prefetch: Prefetch = _NO_PREFETCH
+    completion: Completion = field(default_factory=Completion)
+
+    def ris(self, now: str, at: float, message_id: int) -> RisContext:
+        """Return what the RIS is given for one request."""
+        return RisContext(
+            now=now,
+            at=at,
+            message_id=message_id,
+            authority=self.authority,
+            new_uid=self.new_uid,
+            accession_format=self.accession_format,
+            stations=self.stations,
+            slots=self.slots,
+            completion=self.completion,
+        )
 
 
 class Passage:
@@ -42,13 +63,13 @@ class Passage:
         "_event",
         "_message_id",
         "_parent",
-        "_placed",
         "_protect",
         "_records",
         "_site",
         "_tx",
         "_view",
         "events",
+        "instance",
         "now",
         "spooled",
     )
@@ -63,20 +84,22 @@ class Passage:
         at: float,
         spooled: Spooled | None = None,
         sent: int = 0,
+        records: RecordStore | None = None,
     ) -> None:
         """`protect` is called before the first change to the store: what only passes through needs no savepoint.
 
-        `sent`: how many messages this one has caused before, when it is routed once more.
+        `sent`: how many messages this one has caused before, when it is routed once more. `records`: of its transaction,
+        when other messages share it.
         """
         self.now, self.spooled = now, spooled
         self._protect: Callable[[], object] | None = protect
         self.events: list[Event] = []
         self._tx, self._site, self._message_id, self._at = tx, site, message_id, at
-        self._records: RecordStore | None = None
+        self._records = records
         self._event: Event | None = None
         self._view: Mapping[str, Any] | None = None
         self._parent: Passage | None = None
-        self._placed = ""  # UID of the instance the RIS has placed, or could not place
+        self.instance: Instance | None = None  # as the RIS has recorded the object that is taken in
         self._count = sent
 
     def of(self, event: Event) -> Passage:
@@ -87,25 +110,23 @@ class Passage:
 
     def apply(self, request: Request) -> list[Event]:
         """Move the RIS inside the transaction and return what happened; raises MessageError."""
-        context = RisContext(
-            now=self.now,
-            at=self._at,
-            message_id=self._message_id,
-            authority=self._site.authority,
-            new_uid=self._site.new_uid,
-            accession_format=self._site.accession_format,
-            stations=self._site.stations,
-            slots=self._site.slots,
-        )
+        context = self._site.ris(self.now, self._at, self._message_id)
         self._guard()
-        events = ris.apply(self.records, request, context)
         if isinstance(request, StoreInstance):
-            self._placed = request.uid
+            self.instance, events = ris.store(self.records, request, context)
+        else:
+            events = ris.apply(self.records, request, context)
+        self.told(events)
+        return events
+
+    def told(self, events: Sequence[Event]) -> None:
+        """Take in what has happened."""
         self.events += events
         if events:
             self._event, self._view = events[-1], None
         self._note(events)
-        return events
+        if events and self._site.prefetch.rules:
+            prefetchplan.follow(self._tx, self.records, self._site.prefetch, events, self.now)
 
     @property
     def records(self) -> RecordStore:
@@ -121,23 +142,23 @@ class Passage:
         return self._view
 
     def find_exam(self, *, study_uid: str = "", accession: str = "") -> Mapping[str, Any] | None:
-        """Return the view of the one exam with this Study Instance UID or accession number.
-
-        An image that the RIS could not place belongs to no exam, whatever its header says: its patient may be another one.
-        """
-        if self._placed and not self._is_placed():
-            return None
+        """Return the view of the one exam with this Study Instance UID or accession number, None when there is none."""
         match = {"study_uid": study_uid} if study_uid else {"accession": accession}
         found = self.records.find(Exam, **match)
-        if len(found) != 1:
-            return None
-        exam = found[0]
-        event = Event("exam", patient_id=exam.patient_id, order_id=exam.order_id, exam_id=exam.id, accession=exam.accession)
-        return views.view(self.records, event, self._message_id)
+        return views.ExamView(self.records, found[0], self._message_id) if len(found) == 1 else None
 
-    def _is_placed(self) -> bool:
-        instance = self.records.one(Instance, uid=self._placed)
-        return instance is not None and instance.exam_id is not None
+    def exam(self, id: int, sps_id: str = "") -> Mapping[str, Any]:
+        """Return the view of an exam, with the step of this id, or its only one, as `step`."""
+        return views.ExamView(self.records, self.records.get(Exam, id), self._message_id, sps_id)
+
+    def performed(self, uid: str) -> tuple[Performed, bytes] | None:
+        """Return an MPPS and its attributes (explicit VR little endian), None when there is none with this SOP Instance UID."""
+        return performed.kept(self.records, uid)
+
+    def images(self, exam_id: int) -> tuple[list[Instance], tuple[str, ...]]:
+        """Return the images of an exam, and the SOP Instance UIDs of what was performed for it."""
+        steps = dict.fromkeys(item.performed_id for item in self.records.find(PerformedItem, exam_id=exam_id))
+        return self.records.find(Instance, exam_id=exam_id), tuple(self.records.get(Performed, id).uid for id in steps)
 
     def control_id(self) -> str:
         """Return a new MSH-10: the number of the message that caused it, and a count."""
@@ -164,7 +185,7 @@ class Passage:
             self._protect()
             self._protect = None
 
-    def _note(self, events: list[Event]) -> None:
+    def _note(self, events: Sequence[Event]) -> None:
         patients = {event.patient_id for event in events if event.patient_id is not None}
         for patient_id in patients:
             journal.about(self._tx, self._message_id, patient_id)

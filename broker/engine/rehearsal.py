@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydicom.dataset import Dataset
-
 from broker.config.models import RIS, Config
-from broker.dicom.dataset import dataset_of, read_header, value_of
+from broker.dicom.dataset import dataset_of, read_header, texts_of
 from broker.dicom.storerequest import encode_request
-from broker.engine.dicomintake import performed_status, status_answer, stored_status
+from broker.engine import performedsteps
+from broker.engine.dicomintake import status_answer, stored_status
 from broker.engine.hl7intake import Manner
 from broker.engine.intake import Accepted, Verdict, digest
 from broker.engine.passage import Passage
@@ -160,7 +159,7 @@ def _arriving(given: Given, listener: str, folder: Path, changes: Mapping[str, s
     kind = "N-CREATE" if given.create else "N-SET"
     received = Received(listener, "dicom", kind, given.sender, "", given.uid, b"", str(number))
     header = Header({}, dataset_of(values), kind=kind, sender=given.sender, uid=given.uid)
-    return received, header, status_answer(performed_status)
+    return received, header, status_answer(performedsteps.status_of)
 
 
 def write(message: Message, path: str, text: str) -> None:
@@ -185,19 +184,7 @@ def normal_ends(raw: bytes) -> bytes:
 def _attributes_of(file: Path) -> dict[str, str]:
     """Return the attributes of a DICOM file by keyword, dotted into the first items of sequences; raises OSError, MessageError."""
     header, _ = read_header(file)
-    return dict(_attributes(header, ""))
-
-
-def _attributes(dataset: Dataset, prefix: str) -> list[tuple[str, str]]:
-    found = []
-    for element in dataset:
-        if not element.keyword or isinstance(element.value, bytes):
-            continue
-        if element.VR == "SQ":
-            found += _attributes(element.value[0], f"{prefix}{element.keyword}.") if element.value else []
-        else:
-            found.append((prefix + element.keyword, value_of(element)))
-    return found
+    return texts_of(header)
 
 
 def _spooled(values: Mapping[str, str], number: int) -> Spooled:

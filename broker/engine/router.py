@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from broker.config.models import RIS, Channel
 from broker.engine.passage import Passage
 from broker.errors import MessageError
 from broker.model import Outgoing
 from broker.pipeline.context import AnySubject, Outcome
+from broker.pipeline.header import Header
 from broker.pipeline.route import WHEN
 from broker.pipeline.subject import EventSubject
 
@@ -69,10 +70,14 @@ class Router:
                 routed = routed or Routed()
                 routed.add(channel.name, channel.route.run(subject, passage))
         if routed is not None:
-            self._tell(routed, passage)
+            self.tell(passage, routed)
+            if routed.accession and isinstance(subject, Header):
+                # a channel that only passes an MPPS on does not know what another one has found: an N-SET names no accession number
+                routed.outgoing = [one if one.accession else replace(one, accession=routed.accession) for one in routed.outgoing]
         return routed
 
-    def _tell(self, routed: Routed, passage: Passage) -> None:
+    def tell(self, passage: Passage, routed: Routed) -> None:
+        """Run the events of the passage through the channels that hear of them."""
         listening = self._by_source.get(RIS, ())
         for event in passage.events if listening else ():
             context = passage.of(event)

@@ -40,7 +40,16 @@ def rules_of(config: Config, new_uid: Callable[[], str] | None = None, *, load: 
     uid = new_uid or (lambda: str(generate_uid(prefix=root)))
     return Rules(
         router=Router(config.channels),
-        site=Site(config.site.authority, uid, config.site.accession, config.stations, SlotRules(), calls),
+        site=Site(
+            config.site.authority,
+            uid,
+            config.site.accession,
+            config.stations,
+            SlotRules(),
+            calls,
+            completion=config.completion,
+            prefetch=config.prefetch,
+        ),
         unmatched={listener.name: listener.unmatched for listener in config.listeners},
         manners={one.name: manner_of(one.settings) for one in config.listeners if {"charset", "fallback"} <= one.settings.keys()},
         keywords=_keywords(config),

@@ -19,13 +19,16 @@ from broker.config.models import Config
 from broker.connectors.base import Destination
 from broker.engine.again import Again
 from broker.engine.clock import SiteClock
+from broker.engine.corrections import Corrections
 from broker.engine.couriers import Couriers
-from broker.engine.delivery import SETTLE_SECONDS, Courier, RetryPolicy
+from broker.engine.delivery import SETTLE_SECONDS, Courier
 from broker.engine.dicomintake import Dicom
 from broker.engine.hl7intake import Hl7
 from broker.engine.intake import Intake
 from broker.engine.outcomes import Outcomes
+from broker.engine.renewal import Renewal
 from broker.engine.rules import rules_of
+from broker.engine.troubles import RetryPolicy
 from broker.model import Delivery
 from broker.obs.log import Log
 from broker.obs.metrics import Metrics
@@ -79,8 +82,16 @@ class Stage:
         )
         self.couriers, self.deliver = couriers, couriers.deliver
         couriers.on_ended = self.outcomes.ended
+        if self.spool is not None:
+            self.intake.on_patient = Renewal(self.db, self.time, self.intake, self.dicom, couriers, self.log).patient
         couriers.start()
         self.settle()
+
+    def corrections(self) -> Corrections:
+        """Return the desk of a person who looks after the reconciliation list."""
+        if self.spool is None:
+            raise ValueError("a stage without a spool has no images")
+        return Corrections(self.db, self.time, self.spool, self.intake, self.couriers, self.again, maybeDeferred)
 
     def settle(self) -> None:
         """Let what is under way end."""

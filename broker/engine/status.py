@@ -26,6 +26,7 @@ from broker.obs.status import (
     Overview,
     ParkedItem,
     Readiness,
+    SpoolStatus,
     Trace,
     UnmatchedItem,
 )
@@ -72,8 +73,9 @@ class Status:
         again: Again,
         couriers: Couriers,
         configuration: Callable[[], Awaitable[ConfigurationStatus]],
+        spool: Callable[[], SpoolStatus] = SpoolStatus,
     ) -> None:
-        self._again, self._couriers, self._configuration = again, couriers, configuration
+        self._again, self._couriers, self._configuration, self._spool = again, couriers, configuration, spool
         self._db, self._clock, self._metrics = db, clock, metrics
         self._site, self._version, self._started = site, version, clock()
         self._channels, self._destinations, self._listeners = channels, destinations, listeners
@@ -86,7 +88,7 @@ class Status:
     def configure(self, site: str, channels: Sequence[Part], destinations: Sequence[Part]) -> None:
         """Show these from now on, and no gauge of a destination that is none any more."""
         for gone in {part.name for part in self._destinations} - {part.name for part in destinations}:
-            for gauge in (self._metrics.queue_depth, self._metrics.queue_age, self._metrics.destination_up):
+            for gauge in (self._metrics.queue_depth, self._metrics.queue_age, self._metrics.destination_up, self._metrics.peer_up):
                 with suppress(KeyError):
                     gauge.remove(gone)
         self._site, self._channels, self._destinations = site, channels, destinations
@@ -153,6 +155,7 @@ class Status:
             parked_total=parked_total,
             unmatched=tuple(unmatched),
             unmatched_total=sum(figures.unmatched.values()),
+            spool=self._spool(),
         )
 
     def _listener(self, part: Part, bound: bool) -> ListenerStatus:
@@ -181,7 +184,7 @@ class Status:
             part.name,
             part.kind,
             part.place,
-            up=bool(_value(m.destination_up, part.name)) if delivered or retried or parked else None,
+            up=_both(bool(_value(m.destination_up, part.name)) if delivered or retried or parked else None, _known(m.peer_up, part.name)),
             waiting=depth,
             oldest_seconds=max(0.0, now - oldest),
             delivered=delivered,
@@ -257,6 +260,17 @@ def _recent(tx: Transaction) -> list[ExamItem]:
     return [
         ExamItem(e.accession, e.status, e.report_status, e.modality, e.procedure_code, e.priority, e.scheduled_at, e.images) for e in exams
     ]
+
+
+def _both(*seen: bool | None) -> bool | None:
+    """Return whether all that is known is good; None when nothing is."""
+    known = [one for one in seen if one is not None]
+    return all(known) if known else None
+
+
+def _known(gauge: MetricWrapperBase, name: str) -> bool | None:
+    values = _by_label(gauge, name)
+    return any(values.values()) if values else None
 
 
 def _value(metric: MetricWrapperBase, name: str) -> int:

@@ -9,6 +9,8 @@ from itertools import zip_longest
 from typing import Any
 
 from broker.dicom.difference import changes as header_changes
+from broker.dicom.dimserequest import attributes_of
+from broker.dicom.performedstep import RELAYED
 from broker.dicom.storerequest import decode_request
 from broker.engine.shadow import Happened
 from broker.errors import MessageError
@@ -123,6 +125,9 @@ def _changes(old: Delivery, new: Delivery) -> list[Change]:
     try:
         if new.kind == "C-STORE":
             before, after = decode_request(old.payload).changes, decode_request(new.payload).changes
+            return header_changes(before, {**dict.fromkeys(before, ""), **after})
+        if new.kind in RELAYED:
+            before, after = attributes_of(old.payload), attributes_of(new.payload)
             return header_changes(before, {**dict.fromkeys(before, ""), **after})
         found = difference(Message.parse(old.payload), Message.parse(new.payload))
     except MessageError:

@@ -17,6 +17,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._of_messages(self.registry)
+        self._of_the_spool(self.registry)
         self._of_the_node(self.registry)
 
     def _of_messages(self, registry: CollectorRegistry) -> None:
@@ -57,11 +58,33 @@ class Metrics:
             "broker_delivery_seconds", "Time from sending to the destination's answer", ["destination"], buckets=LATENCY, registry=registry
         )
         # DICOM
+        self.peer_up = gauge("peer_up", "1 while the peer of a destination answers its scheduled C-ECHO", "destination")
+        self.destination_associations = gauge("destination_associations", "Associations open to a destination", "destination")
+        self.dicom_outcomes = counter("dicom_outcomes", "Attempts to deliver to a DICOM peer, by how they ended", "destination", "outcome")
         self.associations = gauge("associations", "Open associations", "listener")
         self.associations_total = counter("associations_accepted", "Associations accepted", "listener")
         self.associations_rejected = counter("associations_rejected", "Associations rejected, by reason", "listener", "reason")
+        self.suboperations = counter("suboperations", "Sub-operations of C-MOVE and C-GET, by outcome", "listener", "outcome")
+        self.archive_failures = counter("archive_requests_failed", "Queries and retrievals an archive did not answer", "destination")
+        self.prefetches = counter("prefetches", "Prefetches of prior studies by how they ended: done, late, cancelled", "rule", "outcome")
+        self.priors = counter("priors_moved", "Prior studies moved ahead of an exam", "rule")
+        self.prefetches_waiting = gauge("prefetches_waiting", "Exams whose prior studies are still to be fetched")
         self.objects = counter("objects_received", "DICOM objects stored", "listener")
         self.object_bytes = counter("object_bytes_received", "Bytes of DICOM objects stored", "listener")
+
+    def _of_the_spool(self, registry: CollectorRegistry) -> None:
+        counter, gauge = partial(_counter, registry), partial(_gauge, registry)
+        self.spool_objects = gauge("spool_objects", "Objects in the spool")
+        self.spool_bytes = gauge("spool_bytes", "Bytes of the objects in the spool")
+        self.spool_room = gauge("spool_room_bytes", "Bytes the spool may hold now: its budget, or less where the disk has less")
+        self.spool_refusing = gauge("spool_refusing", "1 while only objects of urgent exams are taken, or none")
+        self.spool_deleted = counter("spool_objects_deleted", "Objects deleted from the spool since nobody needs them any more")
+        # storage commitment
+        self.commitments = counter(
+            "commitments", "Instances by what became of their storage commitment: committed, resent, failed", "where", "outcome"
+        )
+        self.commitments_open = gauge("commitments_open", "Instances at a destination that are not committed, by state", "destination", "state")
+        self.commitments_waiting = gauge("commitments_waiting", "Requests for storage commitment that are not answered")
 
     def _of_the_node(self, registry: CollectorRegistry) -> None:
         counter, gauge = partial(_counter, registry), partial(_gauge, registry)

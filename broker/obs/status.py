@@ -78,6 +78,46 @@ class UnmatchedItem:
 
 
 @dataclass(frozen=True, slots=True)
+class CandidateItem:
+    """An exam that an entry of the reconciliation list fits, and why in words."""
+
+    accession: str
+    score: int  # 100 is as good as certain
+    reasons: tuple[str, ...]
+    modality: str
+    procedure_code: str
+    scheduled_at: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class EntryItem:
+    """An entry of the reconciliation list with the exams that fit it, the likeliest first."""
+
+    id: int
+    at: float  # seconds since the epoch
+    kind: str
+    key: str
+    accession: str
+    reason: str
+    message_id: int
+    images: int  # that wait
+    state: str  # open, closed
+    candidates: tuple[CandidateItem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionItem:
+    """What a person has done about an entry or a study."""
+
+    id: int
+    what: str  # linked, corrected, released, moved
+    accession: str  # of the exam, "" without one
+    images: int
+    sent: int  # messages and rejection notes that follow from it; the images themselves are not counted
+
+
+@dataclass(frozen=True, slots=True)
 class ExamItem:
     """An exam that something happened to lately."""
 
@@ -106,6 +146,16 @@ class ConfigurationStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class SpoolStatus:
+    """How full the spool is."""
+
+    objects: int = 0
+    size: int = 0  # bytes
+    room: int = 0  # bytes it may hold now
+    level: str = "open"  # open; low: what nobody needs goes; high: only urgent exams get in; full: nothing gets in
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """The broker at one moment; the lists hold the newest entries first and at most a screenful, the totals count all."""
 
@@ -123,6 +173,7 @@ class Overview:
     unmatched: tuple[UnmatchedItem, ...] = ()
     unmatched_total: int = 0
     configuration: ConfigurationStatus = ConfigurationStatus()
+    spool: SpoolStatus = SpoolStatus()
 
 
 @dataclass(frozen=True, slots=True)

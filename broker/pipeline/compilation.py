@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from broker.dicom.path import canonical, is_scanned
+from broker.dicom.path import canonical, is_scanned, is_value
 from broker.errors import Problem
 from broker.model import Protocol as ProtocolName
 from broker.pipeline.context import Step
@@ -119,7 +119,7 @@ class Compilation:
         if wrong := check_path(self.protocol, text) or self._unseen(text):
             self.mistakes.add(wrong, key=key)
         else:
-            self._note(text, key)
+            self._note(text, key, read=True)
         return text
 
     def target(self, text: str, *key: str | int) -> str:
@@ -143,8 +143,8 @@ class Compilation:
     def _spelled(self, path: str) -> str:
         return canonical(path) if self.protocol == "dicom" else path
 
-    def _note(self, path: str, key: Place) -> None:
-        if self.protocol != "dicom" or path in PSEUDO or is_scanned(path):
+    def _note(self, path: str, key: Place, *, read: bool = False) -> None:
+        if self.protocol != "dicom" or path in PSEUDO or is_scanned(path) or (read and is_value(path)):
             self.paths.append(path)
         self.marks.append(((*self.mistakes.place, *key), path))
 
@@ -181,7 +181,7 @@ class Compilation:
         for path in condition.paths:
             if wrong := self._unseen(path):
                 self.mistakes.add(wrong, key=key)
-            self._note(path, key)
+            self._note(path, key, read=True)
         self.conditions.append(((*self.mistakes.place, *key), condition))
         self._check_values(condition, key)
         return self.observer.condition((*self.mistakes.place, *key), condition) if self.observer else condition
@@ -211,13 +211,14 @@ class Compilation:
 
     def _field(self, key: Place, path: str) -> Field | str | None:
         """Return how a path in braces is read, what is wrong with it, or None when it is none but the name of a record."""
-        if self.protocol == "ris" or not (path[:1].isupper() or (self.protocol == "dicom" and path in PSEUDO)):
+        if self.protocol == "ris" or not (path[:1].isupper() or (self.protocol == "dicom" and (path in PSEUDO or path[:1] == "("))):
             return None
+        path = self._spelled(path)
         if wrong := check_path(self.protocol, path):
             return wrong
         if "*" in path:
             return f"{path} names several places; use the step join"
-        self._note(path, key)
+        self._note(path, key, read=True)
         return Field(path, self.protocol == "hl7")
 
 

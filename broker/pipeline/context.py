@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from broker.pipeline.functions import Function
 from broker.pipeline.header import Header
 from broker.pipeline.references import Scope
 from broker.pipeline.subject import EventSubject
+from broker.ris.entities import Instance, Performed
 from broker.ris.events import Event, Request
 
 
@@ -38,8 +40,21 @@ class Context(Protocol):
     def view(self) -> Mapping[str, Any]:
         """Return `ris.view.view` of the event a `from: ris` route handles, or of the last event that `apply` returned; {} before."""
 
+    @property
+    def instance(self) -> Instance | None:
+        """What the RIS keeps of the object, with the exam where it has placed it; None before `apply` has recorded it."""
+
+    def exam(self, id: int, sps_id: str = "") -> Mapping[str, Any]:
+        """Return the view of an exam, with the step of this id, or its only one, as `step`."""
+
     def find_exam(self, *, study_uid: str = "", accession: str = "") -> Mapping[str, Any] | None:
         """Return the view of the one exam with this Study Instance UID or accession number, None when there is none."""
+
+    def performed(self, uid: str) -> tuple[Performed, bytes] | None:
+        """Return an MPPS and its attributes (explicit VR little endian), None when there is none with this SOP Instance UID."""
+
+    def images(self, exam_id: int) -> tuple[list[Instance], tuple[str, ...]]:
+        """Return the images of an exam, and the SOP Instance UIDs of what was performed for it."""
 
     def control_id(self) -> str:
         """Return a new, unique MSH-10 of at most 20 characters."""
@@ -91,8 +106,10 @@ class Work:
 
     def scope(self) -> Scope:
         """Return what references are resolved against."""
-        view = self.exam if self.exam is not None else self.context.view()
-        return {**view, "subject": self.subject, "site": self.site, "now": self.context.now, **self.extra}
+        own = {"subject": self.subject, "site": self.site, "now": self.context.now, **self.extra}
+        if self.exam is None:
+            return {**self.context.view(), **own}
+        return ChainMap(own, self.exam)  # type: ignore[arg-type]  # the view is only read, and reads no more than is asked of it
 
 
 Step = Callable[[Work], Drop | Hold | None]

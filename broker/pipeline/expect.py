@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from broker.dicom.dimserequest import attributes_of
+from broker.dicom.performedstep import RELAYED
 from broker.dicom.storerequest import decode_request
 from broker.errors import MessageError
 from broker.hl7.message import Message
@@ -69,9 +71,11 @@ def sent_differs(expected: Any, sent: Sequence[Outgoing]) -> list[str]:
 
 
 def read_outgoing(outgoing: Outgoing, path: str) -> str:
-    """Return the text at a path of what is sent: of a message its field, of an image what was set on the way."""
+    """Return the text at a path of what is sent: of a message its field, of an image what was set on the way, of an MPPS its attributes."""
     if outgoing.kind == "C-STORE":
         return decode_request(outgoing.payload).changes.get(path, "")
+    if outgoing.kind in RELAYED:
+        return attributes_of(outgoing.payload).get(path, "")
     try:
         return Message.parse(outgoing.payload).get(path)
     except (MessageError, ValueError) as error:

@@ -17,6 +17,7 @@ _PATIENT: Fields = {
     "address": ("PID-11",),
     "phone": ("PID-13",),
     "account": ("PID-18",),
+    "allergies": ("AL1[*]-3",),
 }
 
 HL7_FIELDS: Mapping[str, Fields] = {
@@ -31,6 +32,7 @@ HL7_FIELDS: Mapping[str, Fields] = {
         "filler_authority": ("ORC-3.2", "OBR-3.2"),
         "group_number": ("ORC-4.1",),
         "accession": ("IPC-1.1", "OBR-18.1"),
+        "accession_issuer": ("IPC-1.2",),
         "requested_procedure_id": ("IPC-2.1", "OBR-19.1"),
         "study_uid": ("IPC-3.1", "ZDS-1.1"),
         "procedure": ("OBR-4.1",),
@@ -45,6 +47,17 @@ HL7_FIELDS: Mapping[str, Fields] = {
         "patient_class": ("PV1-2.1",),
         "location": ("PV1-3",),
         "visit": ("PV1-19",),
+        "weight": ("OBX[*]-5",),  # these two by their LOINC code
+        "size": ("OBX[*]-5",),
+        "pregnancy": ("PV1-15[*].1",),
+        "patient_state": ("OBR-12",),
+        "special_needs": ("PV1-15",),
+        "transport": ("OBR-30.1",),
+        "contrast": (),  # the table of procedures knows what is usual
+        "confidentiality": ("ORC-28",),
+        "vip": ("PV1-16.1",),
+        "history": ("OBR-13.1",),
+        "performer": ("OBR-34",),
     },
     "report": {
         "identifiers": ("PID-3",),
@@ -82,6 +95,8 @@ DICOM_FIELDS: Mapping[str, Fields] = {
         "station": ("sender",),
         "patient_id": ("PatientID",),
         "issuer": ("IssuerOfPatientID",),
+        "accession_issuer": ("IssuerOfAccessionNumberSequence.LocalNamespaceEntityID",),
+        "taken_at": ("AcquisitionDate+AcquisitionTime", "SeriesDate+SeriesTime", "StudyDate+StudyTime"),
     },
 }
 
@@ -90,4 +105,5 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "merge": ("sex",),
     "order": ("sex", "order_control", "priority", "procedures"),
     "report": ("report_status",),
+    "performed": ("discontinuation",),
 }

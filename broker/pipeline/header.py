@@ -8,6 +8,8 @@ from functools import lru_cache
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
+from broker.dicom.coerce import text_at
+from broker.dicom.dosereport import Reading
 from broker.dicom.path import Unknown, is_plain, is_scanned, parse
 from broker.dicom.standard import fault
 from broker.errors import MessageError
@@ -20,10 +22,15 @@ _PIXELS = 0x7FE00000
 
 @lru_cache(maxsize=2048)
 def check_keyword(path: str) -> str:
-    """Return what is wrong with a path as something to read, "" when nothing is: keywords or tags, into the first items of sequences."""
-    if path in PSEUDO or not (wrong := check_written(path)):
-        return "" if path in PSEUDO or is_plain(path) else f"{path} can be written, but is not read while an object arrives"
-    return wrong
+    """Return what is wrong with a path as something to read, "" when nothing is."""
+    if path in PSEUDO:
+        return ""
+    try:
+        if parse(path)[-1].number:
+            return f"{path} names an item; name an attribute in it"
+    except ValueError:
+        return check_written(path)
+    return ""
 
 
 @lru_cache(maxsize=2048)
@@ -55,7 +62,10 @@ def _keywords() -> tuple[str, ...]:
 
 
 def text_of(dataset: Dataset, path: str) -> list[str]:
-    """Return the values of a keyword, dotted into the first item of sequences, as text; empty when absent."""
+    """Return the values that a path leads to, as text; empty when absent."""
+    if not is_plain(path) and path not in PSEUDO:
+        text = text_at(dataset, path)
+        return text.split("\\") if text else []
     for keyword in path.split(".")[:-1]:
         items = dataset.get(keyword)
         if not items:
@@ -73,7 +83,7 @@ class Header:
     `values` holds text by keyword; what is not there is looked up in `dataset`. Changes are collected, the object stays as it is.
     """
 
-    __slots__ = ("_gone", "changes", "dataset", "values")
+    __slots__ = ("_gone", "changes", "dataset", "dose_fault", "doses", "raw", "values")
 
     def __init__(
         self,
@@ -89,6 +99,9 @@ class Header:
         self.dataset = dataset
         self.changes = dict(changes or {})
         self._gone: frozenset[str] = frozenset()
+        self.raw = b""  # the attributes of an MPPS as they were sent, explicit VR little endian
+        self.doses: tuple[Reading, ...] = ()  # of a dose report
+        self.dose_fault = ""  # why the dose report is not taken
 
     @property
     def removals(self) -> tuple[str, ...]:
@@ -153,4 +166,5 @@ class Header:
         """Return a copy with changes of its own."""
         copy = Header.__new__(Header)
         copy.values, copy.dataset, copy.changes, copy._gone = self.values, self.dataset, dict(self.changes), self._gone
+        copy.raw, copy.doses, copy.dose_fault = self.raw, self.doses, self.dose_fault
         return copy

@@ -19,14 +19,24 @@ from broker.errors import MessageError
 from broker.hl7.delimiters import STANDARD
 from broker.pipeline.shape import Mistakes, did_you_mean
 from broker.pipeline.tables import Table
-from broker.ris.entities import Charge, Composite, Exam, Order, Patient, Report, Step
-from broker.ris.names import dicom_date, dicom_sex, patient_to_pn
+from broker.ris.doses import ExamDose
+from broker.ris.entities import Charge, Composite, Exam, Order, Patient, Performed, Report, Step
+from broker.ris.names import dicom_date, dicom_sex, fitted, patient_to_pn, xcn_to_pn
 
 Scope = Mapping[str, Any]  # the view of an event, and `site`, `now`, `control_id`; `step` inside a repetition
 Value = str | tuple[str, ...]
 _AS_THEY_ARE = (str, tuple)
 
-ROOTS: dict[str, type] = {"patient": Patient, "order": Order, "exam": Exam, "step": Step, "report": Report, "charge": Charge}
+ROOTS: dict[str, type] = {
+    "patient": Patient,
+    "order": Order,
+    "exam": Exam,
+    "step": Step,
+    "performed": Performed,
+    "dose": ExamDose,
+    "report": Report,
+    "charge": Charge,
+}
 SITE = {"name": "the site's name", "authority": "its assigning authority", "application": "the broker's name in MSH-3"}
 PLAIN = {
     "event": "the name of the event",
@@ -66,6 +76,10 @@ def _of_patient(read: Callable[[Patient], str]) -> Callable[[Scope], str]:
     return lambda scope: read(scope["patient"]) if scope.get("patient") else ""
 
 
+def _of(root: str, read: Callable[[Any], str]) -> Callable[[Scope], str]:
+    return lambda scope: read(scope[root]) if scope.get(root) else ""
+
+
 def _entity_identifier(number: str, authority: str) -> Callable[[Scope], Composite]:
     def entity_identifier(scope: Scope) -> Composite:
         order = scope.get("order")
@@ -85,6 +99,12 @@ def _diagnoses(root: str) -> Callable[[Scope], Composite]:
 def _coding_system(code: str) -> str:
     """HL7 table 0396: a code that begins with a digit is none of ICD-10."""
     return "I9C" if code[:1].isdigit() else "I10"
+
+
+def _discontinuation(scope: Scope) -> Composite:
+    performed: Performed | None = scope.get("performed")
+    said = (performed.reason_code, performed.reason, performed.reason_scheme) if performed else ()
+    return Composite(_joined("^", *map(escape, said)))
 
 
 def _priority_code(scope: Scope) -> str:
@@ -117,8 +137,13 @@ DERIVED: dict[str, tuple[str, Callable[[Scope], Value]]] = {
     "patient.dicom_birth_date": ("the date of birth as DICOM writes it (DA)", _of_patient(lambda patient: dicom_date(patient.birth_date))),
     "order.placer": ("the placer order number with its authority (EI)", _entity_identifier("placer_number", "placer_authority")),
     "order.filler": ("the filler order number with its authority (EI)", _entity_identifier("filler_number", "filler_authority")),
+    "order.referring_physician": ("who ordered it, as DICOM writes a name (PN)", _of("order", lambda order: xcn_to_pn(order.provider))),
+    "order.dicom_reason": ("the reason as a DICOM description (LO)", _of("order", lambda order: fitted(order.reason))),
+    "exam.description": ("the procedure's name as a DICOM description (LO)", _of("exam", lambda exam: fitted(exam.procedure_name))),
+    "step.description": ("the protocol's name as a DICOM description (LO)", _of("step", lambda step: fitted(step.protocol_name))),
     "order.icd10": ("the diagnoses as coded elements (CE, I10 or I9C)", _diagnoses("order")),
     "exam.priority_code": ("the priority as HL7 table 0485 has it: S, A or R", _priority_code),
+    "performed.discontinuation": ("why the modality ended it early, as a coded element (CE)", _discontinuation),
     "report.icd10": ("the diagnoses as coded elements (CE, I10 or I9C)", _diagnoses("report")),
     "report.result_status": ("its status as HL7 table 0123 has it: P, F, C or X", _result_status),
     "report.radiologist": ("who signed it, as an XCN", _author),

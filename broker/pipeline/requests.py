@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from broker.errors import MessageError
 from broker.hl7.message import Message
+from broker.pipeline import clinical
 from broker.pipeline.fields import Fields
 from broker.pipeline.tables import Table
 from broker.ris.changes import NULL
@@ -27,10 +28,17 @@ from broker.ris.names import component
 
 Tables = Mapping[str, Table]
 
-VOCABULARY: Mapping[str, str] = {"patient": "", "merge": "", "order": "order_control", "report": "report_status"}
+VOCABULARY: Mapping[str, str] = {
+    "patient": "",
+    "merge": "",
+    "order": "order_control",
+    "report": "report_status",
+    "performed": "discontinuation",
+}
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "order_control": ("action",),
     "report_status": ("status",),
+    "discontinuation": ("scheme", "action", "meaning"),
     "sex": ("code",),
     "priority": ("code",),
     "procedures": ("name", "modality", "duration", "cpt", "modifiers", "steps"),
@@ -59,7 +67,8 @@ def place_order(message: Message, fields: Fields, tables: Tables) -> PlaceOrder:
     """Return what one order group asks for; raises MessageError for a code that is in no table or a field that is missing."""
     texts: dict[str, Any] = {name: _found(message, fields[name])[1] for name in _NUMBERS}
     texts |= {name: _stated(message, fields[name]) for name in _STATEMENTS}
-    texts |= {name: Composite(_raw(message, fields[name])) for name in ("provider", "copies_to", "location", "visit")}
+    texts |= {name: Composite(_raw(message, fields[name])) for name in ("provider", "copies_to", "location", "visit", "performer")}
+    texts |= clinical.of_order(message, fields)
     return PlaceOrder(
         action=_action(message, fields["control"], tables["order_control"]),
         patient=patient_data(message, fields, tables),
@@ -71,7 +80,19 @@ def place_order(message: Message, fields: Fields, tables: Tables) -> PlaceOrder:
 
 
 _NUMBERS = ("placer_number", "placer_authority", "filler_number", "filler_authority", "group_number", "accession", "requested_procedure_id")
-_STATEMENTS = ("study_uid", "ordered_at", "requested_at", "station", "reason", "patient_class")
+_STATEMENTS = (
+    "study_uid",
+    "accession_issuer",
+    "ordered_at",
+    "requested_at",
+    "station",
+    "reason",
+    "patient_class",
+    "transport",
+    "contrast",
+    "vip",
+    "history",
+)
 
 
 def receive_report(message: Message, fields: Fields, tables: Tables) -> ReceiveReport:
@@ -100,6 +121,7 @@ def patient_data(message: Message, fields: Fields, tables: Tables) -> PatientDat
         raise MessageError(f"{fields['identifiers'][0]}.1", "required field is empty", 101)
     name = _raw(message, fields["name"])
     family, given, middle, suffix, prefix = (component(name, number) for number in range(1, 6))
+    allergies, alerts = clinical.allergies(message, fields["allergies"])
     return PatientData(
         identifiers=identifiers,
         family=family,
@@ -112,6 +134,8 @@ def patient_data(message: Message, fields: Fields, tables: Tables) -> PatientDat
         address=Composite(_raw(message, fields["address"])),
         phone=Composite(_raw(message, fields["phone"])),
         account=Composite(_raw(message, fields["account"])),
+        allergies=allergies,
+        alerts=alerts,
     )
 
 
@@ -183,6 +207,7 @@ def procedure(code: str, row: Mapping[str, str]) -> Procedure:
         cpt=row["cpt"],
         modifiers=tuple(row["modifiers"].split()),
         steps=tuple((first, name or row["name"]) for first, _, name in steps),
+        contrast=row.get("contrast", ""),
     )
 
 

@@ -6,24 +6,31 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from broker.dicom import dimserequest
+from broker.dicom.dataset import EXPLICIT_LITTLE, encode
+from broker.dicom.dimserequest import DimseRequest
+from broker.dicom.performedstep import RELAYED, SOP_CLASS
+from broker.dicom.reissue import identity
 from broker.dicom.storerequest import encode_request
 from broker.errors import MessageError
 from broker.hl7.message import Message
 from broker.hl7.parts import Parts
-from broker.model import Outgoing, StoreRequest
+from broker.model import Outgoing, Spooled, StoreRequest
 from broker.model import Protocol as ProtocolName
+from broker.pipeline.availability import NOTIFY, compile_notification
 from broker.pipeline.blocks import Block, compile_block
 from broker.pipeline.compilation import Compilation, Receiver
 from broker.pipeline.context import Context, Drop, Hold, Outcome, Work
 from broker.pipeline.encoding import as_it_is, in_charset_of
 from broker.pipeline.functions import Function
 from broker.pipeline.layout import Builder
+from broker.pipeline.performed import attributes_of
 from broker.pipeline.shape import check_options, did_you_mean
 from broker.pipeline.steps import STEPS
 from broker.pipeline.steps.build import compile_builder
 from broker.pipeline.subject import Subject
 from broker.pipeline.when import Condition, Test
-from broker.spec import Option
+from broker.spec import Option, read
 
 EACH = {"order": "ORC", "patient": "PID", "report": "OBR"}
 LANES: Mapping[ProtocolName, str] = {"hl7": "PID-3.1", "dicom": "PatientID", "ris": "patient.identifier"}
@@ -34,6 +41,14 @@ TARGET = (
     Option("build", "text", "Builds this message from the records of the event, by its layout.", default=None, example="OMI^O23^OMI_O23"),
     Option("set", "mapping", "Fields that are sent differently; text, or records in braces.", default=None, example={"MSH-5": "PACS"}),
     Option("steps", "steps", "Steps for this target only, on a copy of the message.", default=None),
+    Option(
+        "notify",
+        "mapping",
+        "In a route from `ris`: tells a DICOM destination where the exam's images are (Instance Availability Notification).",
+        default=None,
+        options=NOTIFY,
+        example={"retrieve_ae": "ARCHIVE"},
+    ),
     Option("send", "texts", "The destination, or several.", example="archive_hl7"),
 )
 WHEN = ("received", "processed", "delivered")  # may the sender be answered, from early to late
@@ -202,7 +217,7 @@ def _targets(items: Any, channel: str, compilation: Compilation, each: str) -> t
         if not check_options(TARGET, item, place.mistakes):
             continue
         when = place.condition(item.get("when"), "when")
-        names = _destinations(item["send"], place, "hl7" if _builds(item) else SENDS[compilation.protocol])
+        names = _destinations(item["send"], place, "dicom" if "notify" in item else "hl7" if _builds(item) else SENDS[compilation.protocol])
         destinations.update(names)
         send = _target(item, names, channel, place, each)
         targets.append((when.holds, place.observer.target(place.mistakes.place, send) if place.observer else send))
@@ -235,6 +250,10 @@ def _target(item: Mapping[str, Any], names: tuple[str, ...], channel: str, compi
     steps = compile_block(item.get("steps"), compilation.at("steps"))
     if steps.ends:
         compilation.mistakes.warn("nothing is ever sent here: the steps end every message", "remove the target", key=("send",))
+    if "notify" in item:
+        if compilation.protocol != "ris" or "build" in item or steps.steps:
+            compilation.mistakes.add("notify: stands alone, in a route from ris", "move it to a target of its own there", key=("notify",))
+        return compile_notification(read(NOTIFY, item["notify"]), names, channel)
     build = item.get("build")
     if build is not None:
         if each:
@@ -296,9 +315,33 @@ def _send_built(builder: Builder, names: tuple[str, ...], channel: str, receiver
 def _send_image(names: tuple[str, ...], channel: str) -> Send:
     def send(work: Work, lane: str) -> list[Outgoing]:
         spooled = work.context.spooled
+        if spooled is None and work.subject.kind in RELAYED:
+            return _relayed(work, names, channel)
         if spooled is None:
             raise MessageError("kind", "only a stored image can be sent on", 200)
-        payload = encode_request(StoreRequest(spooled, dict(work.subject.changes), removals=work.subject.removals))
-        return [Outgoing(name, lane, channel, "C-STORE", payload, spooled.sop_instance, work.accession) for name in names]
+        request = _store_request(work, spooled)
+        payload, instance = encode_request(request), request.changes.get("SOPInstanceUID") or spooled.sop_instance
+        return [Outgoing(name, lane, channel, "C-STORE", payload, instance, work.accession) for name in names]
 
     return send
+
+
+def _relayed(work: Work, names: tuple[str, ...], channel: str) -> list[Outgoing]:
+    """Return a performed step as it came, or as the route has changed it; the requests of one step keep their order."""
+    subject = work.subject
+    uid, kind = subject.get("uid"), subject.kind
+    attributes = encode(attributes_of(subject), EXPLICIT_LITTLE) if subject.changes or not subject.raw else subject.raw
+    payload = dimserequest.encode_request(DimseRequest(kind, SOP_CLASS, uid, attributes))
+    return [Outgoing(name, f"MPPS {uid}", channel, kind, payload, uid, work.accession) for name in names]
+
+
+def _store_request(work: Work, spooled: Spooled) -> StoreRequest:
+    """Return what is sent of an object: changed by the route and, when it was rejected where it went first, under new UIDs."""
+    subject, instance = work.subject, work.context.instance
+    changes, removals, source = dict(subject.changes), subject.removals, subject.get("sender")
+    if instance is None or not instance.reissue:
+        return StoreRequest(spooled, changes, removals=removals, source=source if changes else "")
+    own = {"StudyInstanceUID": instance.study_uid, "SeriesInstanceUID": instance.series_uid, "SOPInstanceUID": spooled.sop_instance}
+    exam = work.exam["exam"] if work.exam is not None else None
+    changes = identity(own, instance.reissue, exam.study_uid if exam else "") | changes
+    return StoreRequest(spooled, changes, "CORRECT", removals, source, instance.reissue)

@@ -157,6 +157,13 @@ SENTENCES: tuple[Sentence, ...] = (
         _ROWS,
     ),
     Sentence(
+        "person",
+        r"^person (?P<how>links|releases|moves) images of (?P<study>\S+)(?: to (?P<accession>\S+))?$",
+        "What a person says of the images of a study: `links` and `releases` those of its open entry, `moves` those of another exam.",
+        "person links images of 1.2.3 to A00000001: ok",
+        {"enum": ["ok", "refused"]},
+    ),
+    Sentence(
         "keeps parked",
         r"^broker keeps parked$",
         "What was received and waits for a person (kind, accession, reason, code), the oldest first.",

@@ -24,7 +24,12 @@ _NAMES = {
     "boolean": "true or false",
     "null": "nothing",
 }
-_PATTERNS = {"ms|s|m": "such as 30s, 5m or 24h", "KB|MB": "such as 512 KB or 16 MB"}
+_PATTERNS = {
+    "ms|s|m": "such as 30s, 5m or 24h",
+    "TB)$|": "such as 200 GB or 80%",
+    "KB|MB": "such as 512 KB or 16 MB",
+    "%": "such as 90%",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,8 +79,9 @@ EVENTS = frozenset(
     for record, happenings in {
         "patient": "created updated merged",
         "order": "placed cancelled changed held released",
-        "exam": "scheduled arrived changed cancelled started completed discontinued",
-        "study": "stored",
+        "exam": "scheduled arrived changed cancelled started completed discontinued reopened replaced",
+        "study": "stored complete more incomplete delivered available unavailable moved",
+        "dose": "recorded",
         "report": "preliminary final corrected cancelled",
         "charge": "posted",
         "unmatched": "listed resolved",

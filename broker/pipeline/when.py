@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from broker.dicom.path import canonical
 from broker.model import Protocol as ProtocolName
 from broker.pipeline.patterns import compile_search
 from broker.pipeline.subject import Subject, check_path
@@ -47,8 +48,11 @@ class ConditionError(ValueError):
 
 
 # `>` belongs to a word between the names of two segments, as in ORC[2]>OBR-4; anywhere else it compares
+# a DICOM tag, public or private, is a word too: (0010,0020), (0029,"CREATOR",10), and what stands in its items
+_TAG = r'\([0-9A-Fa-f]{4},(?:[0-9A-Fa-f]{4}|"[^"]*",[0-9A-Fa-f]{2})\)(?:\[\d+\])?'
 _TOKEN = re.compile(
-    r"\s*(?:(?P<text>'[^']*'|\"[^\"]*\")|(?P<sign><=|>=|!=|[=<>(),\[\]])"
+    rf"\s*(?P<tag>(?:[A-Za-z0-9]+(?:\[\d+\])?\.)*{_TAG}(?:\.(?:{_TAG}|[A-Za-z0-9]+(?:\[\d+\])?))*)"
+    r"|\s*(?:(?P<text>'[^']*'|\"[^\"]*\")|(?P<sign><=|>=|!=|[=<>(),\[\]])"
     r"|(?P<word>(?:[A-Z][A-Z0-9]{2}(?:\[(?:\d+|\*)\])?>(?=[A-Z][A-Z0-9]{2}(?![A-Za-z0-9])))*(?:[^\s\[\](),=!<>'\"]|\[(?:\d+|\*)\])+)|(?P<bad>\S))"
 )
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
@@ -85,7 +89,8 @@ def tokens(text: str) -> list[Token]:
         value, at = match.group(kind), match.end()
         if kind == "bad":
             raise ConditionError(f"{value} does not belong here (column {match.start(kind) + 1})")
-        found.append(Token(kind, value[1:-1] if kind == "text" else value, match.start(kind) + 1))
+        shown = "word" if kind == "tag" else kind
+        found.append(Token(shown, value[1:-1] if kind == "text" else value, match.start(kind) + 1))
     return [*found, Token("end", "the end", len(text) + 1)]
 
 
@@ -197,7 +202,7 @@ class _Parser:
         if wrong := check_path(self._protocol, token.text):
             raise ConditionError(wrong)
         self._at += 1
-        return token.text
+        return canonical(token.text) if self._protocol == "dicom" else token.text
 
     def literal(self) -> str:
         """text"""

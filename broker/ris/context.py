@@ -37,6 +37,15 @@ class SlotRules:
 
 
 @dataclass(frozen=True, slots=True)
+class Completion:
+    """When the images of an exam count as complete (`broker.ris.completeness`)."""
+
+    by: tuple[str, ...] = ("performed", "commitment", "query", "quiet")  # the evidence that counts
+    quiet: float = 900.0  # seconds without a further image
+    performing: float = 14400.0  # the same, while a performed procedure step is in progress
+
+
+@dataclass(frozen=True, slots=True)
 class RisContext:
     """Time, site and identifier sources of one request.
 
@@ -54,3 +63,4 @@ class RisContext:
     slots: SlotRules = field(default_factory=SlotRules)
     procedure_format: str = PROCEDURE_FORMAT
     step_format: str = STEP_FORMAT
+    completion: Completion = field(default_factory=Completion)

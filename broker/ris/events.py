@@ -32,6 +32,8 @@ class PatientData:
     address: Composite = EMPTY
     phone: Composite = EMPTY
     account: Composite = EMPTY
+    allergies: tuple[str, ...] = ()
+    alerts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Procedure:
     cpt: str = ""
     modifiers: tuple[str, ...] = ()
     steps: tuple[tuple[str, str], ...] = ()  # (protocol code, protocol name), one scheduled step each; empty: one
+    contrast: str = ""  # agent that it is usually done with
 
 
 OrderAction = Literal["new", "cancel", "discontinue", "change", "hold", "release", "arrive"]  # arrive: the patient is here
@@ -77,6 +80,7 @@ class PlaceOrder:
     filler_authority: str = ""
     group_number: str = ""
     accession: str = ""  # generated when empty
+    accession_issuer: str = ""  # "": this site
     requested_procedure_id: str = ""  # generated when empty
     study_uid: str = ""  # generated when empty
     procedure: Procedure | None = None  # always there for action "new"
@@ -91,18 +95,67 @@ class PlaceOrder:
     patient_class: str = ""
     location: Composite = EMPTY
     visit: Composite = EMPTY
+    weight: str = ""  # kg
+    size: str = ""  # m
+    pregnancy: str = ""  # as DICOM has it, (0010,21C0)
+    patient_state: str = ""
+    special_needs: str = ""
+    transport: str = ""
+    contrast: str = ""
+    confidentiality: str = ""
+    vip: str = ""
+    history: str = ""
+    performer: Composite = EMPTY
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledItem:
+    """What an MPPS says it performs: one item of its Scheduled Step Attributes Sequence; all empty but for the study: unscheduled."""
+
+    accession: str = ""
+    study_uid: str = ""
+    sps_id: str = ""
+    requested_procedure_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesMade:
+    """One series of an MPPS, and how many instances it references."""
+
+    uid: str
+    instances: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DoseReading:
+    """A dose as a source states it, by the units of `broker.ris.entities.Dose`; `event_uid` is "" of a total."""
+
+    event_uid: str = ""
+    scope: str = ""
+    modality: str = ""
+    at: str = ""
+    ctdivol: float | None = None
+    phantom: str = ""
+    dlp: float | None = None
+    dap: float | None = None
+    entrance: float | None = None
+    glandular: float | None = None
+    exposures: int | None = None
+
+
+Outcome = Literal["", "discontinue", "reschedule"]  # what a discontinuation reason means: given up, or begun by mistake
 
 
 @dataclass(frozen=True, slots=True)
 class PerformStep:
-    """MPPS N-CREATE or N-SET."""
+    """MPPS N-CREATE or N-SET, with the attributes that the MPPS has by then."""
 
     uid: str
     create: bool
     status: str  # IN PROGRESS, COMPLETED, DISCONTINUED
     accession: str = ""
     study_uid: str = ""
-    sps_id: str = ""  # several steps under one MPPS are separated by a backslash
+    sps_id: str = ""
     station: str = ""
     started_at: str = ""
     ended_at: str = ""
@@ -110,6 +163,16 @@ class PerformStep:
     instances: int = 0
     patient_id: str = ""  # (0010,0020)
     issuer: str = ""  # (0010,0021)
+    modality: str = ""
+    items: tuple[ScheduledItem, ...] = ()  # empty: the one that accession, study and step name
+    made: tuple[SeriesMade, ...] = ()
+    reason_code: str = ""  # of a discontinued one
+    reason_scheme: str = ""
+    reason: str = ""
+    outcome: Outcome = ""  # of a discontinued one
+    dose: DoseReading | None = None
+    dose_fault: str = ""  # why what it says of the dose is not taken
+    attributes: bytes = b""  # all of them, explicit VR little endian
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +191,55 @@ class StoreInstance:
     digest: str
     patient_id: str = ""  # (0010,0020)
     issuer: str = ""  # (0010,0021)
+    doses: tuple[DoseReading, ...] = ()  # of a dose report
+    dose_fault: str = ""  # why the dose report is not taken
+    accession_issuer: str = ""  # (0008,0051), local namespace
+    taken_at: str = ""  # YYYYMMDDHHMM[SS], the modality's clock
+    by: tuple[str, ...] = ("StudyInstanceUID", "AccessionNumber")  # how its exam is found, see `ris.images`
+    window: int = 720  # minutes between its time and the exam's, when it is found by its patient
+
+
+@dataclass(frozen=True, slots=True)
+class CountImages:
+    """Somebody says which instances a study has, or how many: a storage commitment request, the answer of a sender."""
+
+    source: str  # commitment, query
+    subject: str  # transaction UID, AE title
+    study_uid: str = ""
+    instances: tuple[str, ...] = ()  # SOP Instance UIDs
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EndSending:
+    """A sender has released the association over which it stored images of these studies."""
+
+    study_uids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LookForImages:
+    """Time has passed since the last image of the exam."""
+
+    exam_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """How far the images of a complete exam have come: each destination, and whether it has taken all of them."""
+
+    exam_id: int
+    destinations: tuple[tuple[str, bool], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Available:
+    """An archive says that it has instances (Instance Availability Notification, PS3.4 annex R)."""
+
+    study_uid: str
+    instances: tuple[tuple[str, str], ...]  # SOP Instance UID, availability
+    retrieve_ae: str
+    uid: str = ""  # SOP Instance UID of the notification
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +257,19 @@ class ReceiveReport:
     identifiers: tuple[Identifier, ...] = ()  # of the patient, when the message names one: must be the exam's
 
 
-Request = RegisterPatient | MergePatients | PlaceOrder | PerformStep | StoreInstance | ReceiveReport
+Request = (
+    RegisterPatient
+    | MergePatients
+    | PlaceOrder
+    | PerformStep
+    | StoreInstance
+    | ReceiveReport
+    | CountImages
+    | EndSending
+    | LookForImages
+    | Available
+    | Deliver
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +277,10 @@ class Event:
     """Something that has happened in the department; a channel may listen to it.
 
     Names: patient.created, patient.updated, patient.merged, order.placed, order.cancelled, order.changed, order.held, order.released,
-    exam.scheduled, exam.arrived, exam.changed, exam.cancelled, exam.started, exam.completed, exam.discontinued, study.stored,
-    report.preliminary, report.final, report.corrected, report.cancelled, charge.posted, unmatched.listed, unmatched.resolved.
+    exam.scheduled, exam.arrived, exam.changed, exam.cancelled, exam.started, exam.completed, exam.discontinued, exam.reopened,
+    exam.replaced, study.stored, study.complete, study.more, study.incomplete, study.delivered, study.available, study.unavailable,
+    study.moved, dose.recorded, report.preliminary, report.final, report.corrected, report.cancelled, charge.posted, unmatched.listed,
+    unmatched.resolved.
     """
 
     name: str
@@ -163,5 +289,6 @@ class Event:
     exam_id: int | None = None
     report_id: int | None = None
     charge_id: int | None = None
+    performed_id: int | None = None
     accession: str = ""
     reason: str = ""

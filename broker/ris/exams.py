@@ -1,134 +1,102 @@
-"""Exams and their steps, moved by the modality's performed procedure steps (MPPS) and by orders."""
+"""Exams and their steps, moved by what is performed and by orders."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
 
-from broker.errors import MessageError
-from broker.ris import charges, patients, schedule, unmatched
+from broker.ris import charges, schedule
 from broker.ris.context import RisContext
-from broker.ris.entities import Exam, Order, Performed, Step
-from broker.ris.events import Event, PerformStep
+from broker.ris.entities import Exam, Order, Performed, PerformedItem, Step
+from broker.ris.events import Event
 from broker.ris.records import Records
-from broker.ris.states import EXAM, NEW, ORDER, PERFORMED, STEP, allows, next_state
+from broker.ris.states import EXAM, ORDER, STEP, allows, next_state
 
-_UID = "SOPInstanceUID"
 _STATUS = "PerformedProcedureStepStatus"
-_BY = {"IN PROGRESS": "start", "COMPLETED": "complete", "DISCONTINUED": "discontinue"}  # MPPS status -> event of step and exam
-_TOLD = {"in_progress": "exam.started", "completed": "exam.completed", "discontinued": "exam.discontinued", "cancelled": "exam.cancelled"}
+_TOLD = {
+    "scheduled": "exam.reopened",
+    "in_progress": "exam.started",
+    "completed": "exam.completed",
+    "discontinued": "exam.discontinued",
+    "cancelled": "exam.cancelled",
+}
+_ORDER = {
+    "scheduled": "reschedule",
+    "in_progress": "start",
+    "completed": "complete",
+    "discontinued": "discontinue",
+}  # exam -> order
+_STRONGEST = ("start", "complete", "discontinue", "reschedule")  # of several performed steps the first of these counts
 
 
-def apply(records: Records, request: PerformStep, context: RisContext) -> list[Event]:
-    """Take an N-CREATE or N-SET; raises MessageError 205 for a known uid, 204 for an unknown one, 207 for a closed MPPS."""
-    return _create(records, request, context) if request.create else _set(records, request, context)
+def performed_of(records: Records, exam: Exam) -> list[tuple[Performed, PerformedItem]]:
+    """Return what was or is performed for the exam, with the item that says so."""
+    items = records.find(PerformedItem, exam_id=exam.id)
+    return [(records.get(Performed, item.performed_id), item) for item in items]
 
 
-def _create(records: Records, request: PerformStep, context: RisContext) -> list[Event]:
-    if records.one(Performed, uid=request.uid) is not None:
-        raise MessageError(_UID, "performed procedure step already known", 205)
-    performed = records.add(
-        Performed(
-            uid=request.uid,
-            accession=request.accession,
-            study_uid=request.study_uid,
-            sps_id=request.sps_id,
-            sent_patient_id=request.patient_id,
-            sent_issuer=request.issuer,
-            status=next_state(PERFORMED, NEW, request.status, _STATUS, code=103),
-            station=request.station,
-            started_at=request.started_at or context.now,
-            series=request.series,
-            instances=request.instances,
-            message_id=context.message_id,
-        )
-    )
-    exam, reason = _belongs(records, performed, context)
-    if exam is None:
-        return unmatched.listed(records, "performed", request.uid, request.accession, reason, context)
-    return link(records, performed, exam, context)
+def perform(records: Records, performed: Performed, exam: Exam, context: RisContext) -> list[Event]:
+    """Move the steps that the performed step covers by all that is performed on them, then the exam and its order.
 
-
-def _set(records: Records, request: PerformStep, context: RisContext) -> list[Event]:
-    before = records.one(Performed, uid=request.uid)
-    if before is None:
-        raise MessageError(_UID, "no performed procedure step with this uid", 204)
-    status = next_state(PERFORMED, before.status, request.status or before.status, _STATUS)
-    ended = status != "IN PROGRESS"
-    performed = replace(
-        before,
-        status=status,
-        ended_at=(request.ended_at or context.now) if ended else before.ended_at,
-        series=max(before.series, request.series),
-        instances=max(before.instances, request.instances),
-        message_id=context.message_id,
-    )
-    records.update(performed)
-    if performed.exam_id is None or not ended:
-        return []
-    return _perform(records, performed, records.get(Exam, performed.exam_id), _BY[status], context)
-
-
-def _belongs(records: Records, performed: Performed, context: RisContext) -> tuple[Exam | None, str]:
-    """Return the exam that accession number, else Study Instance UID, else step id name, or why there is none."""
-    exam = _named(records, performed)
-    if exam is None:
-        return None, "no such accession number" if performed.accession else "no such study or step"
-    return (None, reason) if (reason := refusal(records, performed, exam, context)) else (exam, "")
-
-
-def _named(records: Records, performed: Performed) -> Exam | None:
-    exam = records.one(Exam, accession=performed.accession) if performed.accession else None
-    if exam is None and performed.study_uid:
-        exam = records.one(Exam, study_uid=performed.study_uid)
-    if exam is None and performed.sps_id:
-        step = records.one(Step, sps_id=performed.sps_id.split("\\")[0])
-        exam = records.get(Exam, step.exam_id) if step else None
-    return exam
-
-
-def refusal(records: Records, performed: Performed, exam: Exam, context: RisContext) -> str:
-    """Return why the MPPS cannot be this exam's, "" when it can."""
-    if patients.differs(records, exam, performed.sent_patient_id, performed.sent_issuer, context):
-        return "patient differs"
-    if not allows(EXAM, exam.status, "start"):
-        return f"exam is {exam.status}"
-    return ""
-
-
-def link(records: Records, performed: Performed, exam: Exam, context: RisContext) -> list[Event]:
-    """Tie the MPPS to the exam and let the exam go through what the MPPS went through."""
-    performed = replace(performed, exam_id=exam.id)
-    records.update(performed)
-    events = _perform(records, performed, exam, "start", context)
-    if performed.status != "IN PROGRESS":
-        events += _perform(records, performed, records.get(Exam, exam.id), _BY[performed.status], context)
-    return events
-
-
-def _perform(records: Records, performed: Performed, exam: Exam, event: str, context: RisContext) -> list[Event]:
-    """Move the steps that the MPPS covers, then the exam and its order; an exam ends when no step of it is left open."""
+    A step ends when nothing on it is in progress any more, an exam when no step of it is left open; when all that was begun was
+    begun by mistake, they go back to what is scheduled.
+    """
+    done = [(performed if one.id == performed.id else one, item) for one, item in performed_of(records, exam)]
     steps = records.find(Step, exam_id=exam.id)
-    named = set(filter(None, performed.sps_id.split("\\"))) & {step.sps_id for step in steps}
-    covered = [step for step in steps if step.sps_id in named] if named else steps
-    move_steps(records, covered, event)
-    moved = exam
-    if event == "start":
-        moved = _begun(exam, performed)
-    else:
-        states = [step.status for step in records.find(Step, exam_id=exam.id)]
-        if not schedule.BUSY & set(states):
-            moved = _ended(exam, performed, "complete" if "completed" in states else "discontinue")
+    mine = [item for one, item in done if one.id == performed.id]
+    for step in _covered(steps, mine):
+        event = _strongest(one for one, item in done if step in _covered(steps, [item]))
+        if event != "start" or performed.status == "IN PROGRESS":  # what goes on has begun before
+            move_steps(records, [step], event)
+    moved = _moved(exam, performed, [one for one, _ in done], records.find(Step, exam_id=exam.id))
     if moved != exam:
         records.update(moved)
     if moved.status == exam.status:
         return []
     _follow(records, moved)
-    return [_told(moved), *charges.settle(records, moved, context)]
+    return [_told(moved, performed.reason if performed.outcome else "", performed.id), *charges.settle(records, moved, context)]
 
 
-def _begun(exam: Exam, performed: Performed) -> Exam:
-    return replace(exam, status=next_state(EXAM, exam.status, "start", _STATUS), started_at=exam.started_at or performed.started_at)
+def is_unscheduled(records: Records, exam: Exam) -> bool:
+    """Return whether the exam is known from the modality alone: nobody has ordered or planned it."""
+    return exam.order_id is None and records.one(Step, exam_id=exam.id) is None
+
+
+def event_of(performed: Performed) -> str:
+    """Return what the performed step means to a step of the plan, or to the exam."""
+    if performed.status == "DISCONTINUED":
+        return performed.outcome or "discontinue"
+    return "start" if performed.status == "IN PROGRESS" else "complete"
+
+
+def _strongest(performed: Iterable[Performed]) -> str:
+    return min(map(event_of, performed), key=_STRONGEST.index)
+
+
+def _covered(steps: list[Step], items: list[PerformedItem]) -> list[Step]:
+    """Return the steps that the items name; an item that names none of them means all."""
+    covered = []
+    for item in items:
+        named = set(filter(None, item.sps_id.split("\\")))
+        mine = [step for step in steps if step.sps_id in named]
+        covered += mine or steps
+    return [step for step in steps if step in covered]
+
+
+def _moved(exam: Exam, performed: Performed, done: list[Performed], steps: list[Step]) -> Exam:
+    """Return the exam as it stands after the performed step has become what it is."""
+    if performed.status == "IN PROGRESS":
+        status = next_state(EXAM, exam.status, "start", _STATUS)
+        return replace(exam, status=status, started_at=exam.started_at or performed.started_at)
+    if any(one.status == "IN PROGRESS" for one in done):
+        return exam
+    states = {step.status for step in steps}
+    if not schedule.BUSY & states:
+        completed = "completed" in states or (not states and _strongest(done) == "complete")
+        return _ended(exam, performed, "complete" if completed else "discontinue")
+    if _strongest(done) == "reschedule" and allows(EXAM, exam.status, "reschedule"):
+        return replace(exam, status=next_state(EXAM, exam.status, "reschedule"), started_at="")
+    return exam
 
 
 def _ended(exam: Exam, performed: Performed, event: str) -> Exam:
@@ -140,7 +108,7 @@ def _ended(exam: Exam, performed: Performed, event: str) -> Exam:
 
 def _follow(records: Records, exam: Exam) -> None:
     """Give the order the status of its exam, when it has one and the law allows."""
-    event = {"in_progress": "start", "completed": "complete", "discontinued": "discontinue"}[exam.status]
+    event = _ORDER[exam.status]
     order = records.get(Order, exam.order_id) if exam.order_id is not None else None
     if order is not None and allows(ORDER, order.status, event):
         status = next_state(ORDER, order.status, event)
@@ -174,18 +142,25 @@ def stop(records: Records, exam: Exam, event: str, path: str) -> list[Event]:
 
 
 def move_steps(records: Records, steps: Iterable[Step], event: str) -> None:
-    """Move those of the steps that the event may move; one that ends gives its slot back."""
+    """Move those of the steps that the event may move; one that ends gives its slot back, and may not find it free when it begins anew."""
     for step in steps:
         if not allows(STEP, step.status, event):
             continue
         status = next_state(STEP, step.status, event)
         if status != step.status:
-            records.update(replace(step, status=status))
+            taken = status in schedule.BUSY and step.status not in schedule.BUSY and schedule.is_taken(records, step)
+            records.update(replace(step, status=status, station="", room="") if taken else replace(step, status=status))
             if step.status in schedule.BUSY and status not in schedule.BUSY:
                 schedule.freed(records, step)
 
 
-def _told(exam: Exam, reason: str = "") -> Event:
+def _told(exam: Exam, reason: str = "", performed_id: int | None = None) -> Event:
     return Event(
-        _TOLD[exam.status], patient_id=exam.patient_id, order_id=exam.order_id, exam_id=exam.id, accession=exam.accession, reason=reason
+        _TOLD[exam.status],
+        patient_id=exam.patient_id,
+        order_id=exam.order_id,
+        exam_id=exam.id,
+        performed_id=performed_id,
+        accession=exam.accession,
+        reason=reason,
     )

@@ -11,7 +11,7 @@ _ESCAPES = {"F": "|", "S": "^", "T": "&", "R": "~", "E": "\\"}
 _ESCAPE = re.compile(r"\\([^\\]*)\\")
 _UNFIT = re.compile(r"[\\^=\x00-\x1f]+")  # delimiters of PN, and control characters
 _UNFIT_TEXT = re.compile(r"[\\\x00-\x1f\x7f]+")  # the backslash separates values
-LO, PN = 64, 64  # most characters of a value (PS3.5 table 6.2-1), of PN in one component group
+SH, LO, PN = 16, 64, 64  # most characters of a value (PS3.5 table 6.2-1), of PN in one component group
 _PRIORITY = {"ASAP": "HIGH"}  # the broker's priorities where (0040,1003) has another term
 _SEX = {"M": "M", "F": "F", "O": "O", "A": "O"}  # HL7 table 0001 -> (0010,0040); every other code is not known to DICOM
 

@@ -174,6 +174,17 @@ def _described(order: Order, request: PlaceOrder, context: RisContext) -> Order:
         location=request.location,
         visit=request.visit,
         account=request.patient.account,
+        weight=request.weight,
+        size=request.size,
+        pregnancy=request.pregnancy,
+        patient_state=request.patient_state,
+        special_needs=request.special_needs,
+        transport=request.transport,
+        contrast=request.contrast or (request.procedure.contrast if request.procedure else ""),
+        confidentiality=request.confidentiality,
+        vip=request.vip,
+        history=request.history,
+        performer=request.performer,
     )
 
 

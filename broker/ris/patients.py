@@ -87,8 +87,12 @@ def survivor_of(records: Records, patient_id: int) -> Patient:
 def identifiers_of(records: Records, patient_id: int, *, retired: bool = False) -> list[PatientIdentifier]:
     """Return the identifiers in use, the one that stands for the patient first; then, if asked for, those retired by a merge."""
     rows = records.find(PatientIdentifier, patient_id=patient_id)
-    known = sorted((row for row in rows if row.merged_from is None), key=lambda row: (_RANK.get(row.type, len(_RANK)), row.id))
-    return known + [row for row in rows if retired and row.merged_from is not None]
+    return ranked(row for row in rows if row.merged_from is None) + [row for row in rows if retired and row.merged_from is not None]
+
+
+def ranked(rows: Iterable[PatientIdentifier]) -> list[PatientIdentifier]:
+    """Return identifiers with the one first that stands for the patient."""
+    return sorted(rows, key=lambda row: (_RANK.get(row.type, len(_RANK)), row.id))
 
 
 def differs(records: Records, exam: Exam, value: str, issuer: str, context: RisContext) -> bool:
@@ -138,6 +142,8 @@ def _described(patient: Patient, data: PatientData) -> Patient:
         address=data.address,
         phone=data.phone,
         account=data.account,
+        allergies=data.allergies,
+        alerts=data.alerts,
     )
 
 

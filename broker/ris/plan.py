@@ -25,7 +25,7 @@ def accession(records: Records, request: PlaceOrder, context: RisContext) -> str
     """Return the accession number asked for, or a new one; raises MessageError when it is taken or too long."""
     asked = text(request.accession.strip())
     if not asked:
-        return _fresh_accession(records, context)
+        return fresh_accession(records, context)
     if len(asked) > _LONGEST:
         raise MessageError(ACCESSION, f"an accession number has at most {_LONGEST} characters", 102)
     if records.one(Exam, accession=asked) is not None:
@@ -37,7 +37,7 @@ def exam(records: Records, order: Order, procedure: Procedure, request: PlaceOrd
     """Add the exam of a new order with its steps in their slot; raises MessageError when the study belongs to another patient."""
     study = _study(request)
     shared = records.one(Exam, study_uid=study) if study else None
-    if shared is not None and shared.patient_id != order.patient_id:
+    if shared is not None and shared.patient_id not in (order.patient_id, None):  # None: unscheduled, of somebody not known here
         raise MessageError(STUDY, "the study belongs to another patient", 205)
     planned = _planned(procedure)
     minutes = max(procedure.duration, len(planned))
@@ -47,6 +47,7 @@ def exam(records: Records, order: Order, procedure: Procedure, request: PlaceOrd
             order_id=order.id,
             patient_id=order.patient_id,
             accession=accession,
+            accession_issuer=text(request.accession_issuer) if request.accession else "",
             requested_procedure_id=_procedure_id(request) or _number(records, "requested_procedure", context),
             study_uid=study or context.new_uid(),
             procedure_code=procedure.code,
@@ -116,7 +117,8 @@ def check_names(exam: Exam, request: PlaceOrder) -> None:
         raise MessageError(STUDY, "names another study than the order's", 204)
 
 
-def _fresh_accession(records: Records, context: RisContext) -> str:
+def fresh_accession(records: Records, context: RisContext) -> str:
+    """Return the next accession number that no exam has; raises MessageError when it would be too long."""
     while True:
         made = context.accession_format.format(number=records.number("accession"))
         if len(made) > _LONGEST:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol, TypeVar
 
 E = TypeVar("E")
@@ -18,6 +19,9 @@ class Records(Protocol):
 
     def find(self, kind: type[E], /, **match: object) -> list[E]:
         """Return the entities whose fields equal `match`, by id; a value of None matches NULL."""
+
+    def among(self, kind: type[E], field: str, values: Collection[str], /) -> list[E]:
+        """Return the entities whose field is one of these texts, by id."""
 
     def between(self, kind: type[E], field: str, low: str, high: str, /, **match: object) -> list[E]:
         """Return the entities with low <= field <= high (as text) and `match`, by that field, then id."""

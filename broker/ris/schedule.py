@@ -62,6 +62,14 @@ def freed(records: Records, step: Step) -> None:
             records.update(replace(known, until=max(first, known.since)))
 
 
+def is_taken(records: Records, step: Step) -> bool:
+    """Return whether another step has its slot, or a part of it, that gave it back."""
+    if not step.station:
+        return False
+    others = records.between(Step, "ends", times.after(step.start, 1), step.start[:8] + "9999", station=step.station)
+    return any(other.status in BUSY and other.start < step.ends for other in others if other.id != step.id)
+
+
 def _minute(now: str, grid: int) -> datetime:
     """Return the next full step of the grid at or after the timestamp, whose seconds count."""
     time = times.read(now)

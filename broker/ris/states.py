@@ -31,6 +31,7 @@ ORDER: Table = {
     ("IP", "start"): "IP",
     ("IP", "change"): "IP",
     ("IP", "discontinue"): "DC",
+    ("IP", "reschedule"): "SC",  # begun by mistake: a wrong worklist entry was chosen
     ("IP", "complete"): "CM",
     ("CM", "start"): "CM",  # more images of a completed exam
     ("CM", "complete"): "CM",
@@ -44,6 +45,7 @@ ORDER: Table = {
 
 EXAM: Table = {
     (NEW, "schedule"): "scheduled",
+    (NEW, "start"): "in_progress",  # unscheduled: known from the modality alone
     ("scheduled", "arrive"): "arrived",
     ("scheduled", "change"): "scheduled",
     ("scheduled", "hold"): "on_hold",
@@ -66,10 +68,14 @@ EXAM: Table = {
     ("in_progress", "change"): "in_progress",
     ("in_progress", "complete"): "completed",
     ("in_progress", "discontinue"): "discontinued",
+    ("in_progress", "reschedule"): "scheduled",  # begun by mistake
+    ("in_progress", "replace"): "replaced",  # unscheduled, and now its order's exam is known
     ("completed", "start"): "completed",
     ("completed", "complete"): "completed",
+    ("completed", "replace"): "replaced",
     ("discontinued", "start"): "in_progress",
     ("discontinued", "complete"): "completed",
+    ("discontinued", "replace"): "replaced",
     ("discontinued", "discontinue"): "discontinued",
     ("discontinued", "cancel"): "discontinued",
     ("cancelled", "cancel"): "cancelled",
@@ -90,6 +96,7 @@ STEP: Table = {
     ("started", "start"): "started",
     ("started", "complete"): "completed",
     ("started", "discontinue"): "discontinued",
+    ("started", "reschedule"): "scheduled",
     ("completed", "start"): "completed",
     ("completed", "complete"): "completed",
     ("completed", "discontinue"): "completed",  # a later attempt was given up, what was done stays done
@@ -128,7 +135,30 @@ REPORT: Table = {
     ("cancelled", "cancelled"): "cancelled",
 }
 
-TABLES: Mapping[str, Table] = {"order": ORDER, "exam": EXAM, "step": STEP, "performed": PERFORMED, "report": REPORT}
+# Whether the images of an exam are all here; a further one reopens what was decided.
+IMAGES: Table = {
+    (NEW, "store"): "open",
+    ("open", "store"): "open",
+    ("open", "complete"): "complete",
+    ("open", "fall_short"): "incomplete",
+    ("incomplete", "store"): "open",
+    ("incomplete", "complete"): "complete",
+    ("incomplete", "fall_short"): "incomplete",
+    ("complete", "store"): "open",
+}
+
+# Where an archive says the images are, Instance Availability (0008,0056); it may say something else later.
+_READINESS = ("ONLINE", "NEARLINE", "OFFLINE", "UNAVAILABLE")
+AVAILABILITY: Table = {(before, said): said for before in (NEW, *_READINESS) for said in _READINESS}
+
+TABLES: Mapping[str, Table] = {
+    "order": ORDER,
+    "exam": EXAM,
+    "step": STEP,
+    "performed": PERFORMED,
+    "report": REPORT,
+    "images": IMAGES,
+}
 
 
 def next_state(table: Table, state: str, event: str, path: str = "", *, code: int = 207) -> str:

@@ -129,7 +129,7 @@ def performed_created(entry: Dataset, *, station: str, at: str, step_id: str) ->
     performed.PerformedProcedureStepDescription = str(entry.get("RequestedProcedureDescription", ""))
     performed.PerformedProcedureTypeDescription = ""
     performed.ProcedureCodeSequence = Items([])
-    performed.Modality, performed.StudyID = modality_of(entry), ""
+    performed.Modality, performed.StudyID = modality_of(entry) or "OT", ""
     performed.PerformedProtocolCodeSequence = Items([])
     performed.PerformedSeriesSequence = Items([])
     return performed

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from broker.config.models import Config
+from broker.connectors.dicom_peers import read_peers
 from broker.engine.stage import Stage
 from broker.pipeline.scenario import Scenario
 from broker.simulate.sinks import Sink
-from broker.simulate.station import Station, text
+from broker.simulate.station import HOST, Station, text
 
 _PEER = "127.0.0.1:40000"
 
@@ -36,12 +37,13 @@ class Play:
         stage.connect(self.sinks.values())
 
     def station(self, ae_title: str) -> Station:
-        """Return the modality; it calls the first DICOM listener there is."""
+        """Return the modality; it calls the first DICOM listener that knows it, else the first there is."""
         if ae_title not in self.stations:
-            listener = next((one for one in self.config.listeners if one.kind == "dicom"), None)
-            if listener is None:
+            listeners = [one for one in self.config.listeners if one.kind == "dicom"]
+            if not listeners:
                 raise Failed("there is no DICOM listener that it could call")
-            self.stations[ae_title] = Station(ae_title, self.stage, listener)
+            knowing = (one for one in listeners if read_peers(one.settings["peers"]).find(ae_title, HOST))
+            self.stations[ae_title] = Station(ae_title, self.stage, next(knowing, listeners[0]))
         return self.stations[ae_title]
 
     def resolve(self, value: Any) -> Any:

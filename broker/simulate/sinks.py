@@ -7,7 +7,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 from twisted.internet.defer import Deferred, fail, succeed
 
-from broker.dicom.coerce import coerce
+from broker.dicom.coerce import prepared
 from broker.dicom.dataset import read_header
 from broker.dicom.dimse import is_refusal_for_now
 from broker.dicom.storerequest import decode_request
@@ -55,6 +55,4 @@ class Sink:
         spool: Any = self._stage.spool
         request = decode_request(delivery.payload)
         header, _ = read_header(spool.path(request.spooled.name))
-        return coerce(
-            header, request.changes, reason=request.reason, system="BROKER", now=self._stage.time.text(), removals=request.removals
-        )
+        return prepared(header, request, system="BROKER", now=self._stage.time.text())

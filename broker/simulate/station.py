@@ -11,8 +11,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from broker.config.models import Listener
 from broker.connectors.base import Caller
 from broker.connectors.dicom_peers import Peer, read_peers
-from broker.connectors.dicom_worklist import answer_charsets
-from broker.dicom.charset import write_in
+from broker.connectors.dicom_terms import terms_of
 from broker.dicom.dataset import decode, encode, put
 from broker.dicom.files import file_meta
 from broker.engine.stage import Stage
@@ -22,7 +21,7 @@ from broker.simulate.images import make_images, performed_created, performed_end
 from broker.simulate.modality import worklist_identifier
 
 SUCCESS = 0x0000
-_HOST = "127.0.0.1"
+HOST = "127.0.0.1"
 _STEP = "ScheduledProcedureStepSequence"
 
 
@@ -35,7 +34,7 @@ class Station:
 
     def __init__(self, ae_title: str, stage: Stage, listener: Listener) -> None:
         self.ae_title, self._stage, self._settings = ae_title, stage, listener.settings
-        self._caller = Caller(listener.name, ae_title, listener.settings["ae_title"], f"{_HOST}:50000")
+        self._caller = Caller(listener.name, ae_title, listener.settings["ae_title"], f"{HOST}:50000")
         self.entry = Dataset()
         self.images: list[Dataset] = []  # of the last series
         self._performed = ""
@@ -52,12 +51,13 @@ class Station:
         identifier = worklist_identifier({}, charset)
         for key, value in keys.items():
             put(identifier, key, value)
-        asked = _through_the_wire(identifier)
-        entries = self._stage.wait(self._stage.dicom.find_worklist(self._caller, asked))
-        charsets = answer_charsets(asked, peer.charset)
-        for entry in entries:
-            write_in(entry, charsets, peer.unencodable)
-        return [_through_the_wire(entry) for entry in entries]
+        terms = terms_of(self._settings["worklist"], peer.charset, peer.unencodable, peer.worklist)
+        asked = encode(identifier, ExplicitVRLittleEndian)
+        search = self._stage.dicom.find_worklist(self._caller, asked, ExplicitVRLittleEndian, terms)
+        entries: list[Dataset] = []
+        while page := self._stage.wait(search.page()):
+            entries += [decode(entry, ExplicitVRLittleEndian) for entry in page]
+        return entries
 
     def make(self, count: int, changes: Mapping[str, str]) -> None:
         """Make a series of images of the chosen entry, some of whose attributes may be changed."""
@@ -81,6 +81,8 @@ class Station:
         self._made += 1
         self._performed = _uid("mpps", self.ae_title, self._made)
         attributes = performed_created(self.entry, station=self.ae_title, at=self._stage.time.text(), step_id=str(self._made))
+        if not self.entry.get("StudyInstanceUID"):  # without an entry the modality makes the study up
+            put(attributes, "ScheduledStepAttributesSequence.StudyInstanceUID", _uid("study", self.ae_title, self._made))
         for path, value in changes.items():
             put(attributes, path, value)
         return self._perform(True, attributes)
@@ -96,7 +98,7 @@ class Station:
 
     def _associate(self, service: str) -> Peer:
         """Return what the listener grants this caller, by the rules an association request meets."""
-        peer = read_peers(self._settings["peers"]).find(self.ae_title, _HOST)
+        peer = read_peers(self._settings["peers"]).find(self.ae_title, HOST)
         if peer is None:
             raise Refused(f"{self._caller.listener} rejects the association: {self.ae_title} is not among its peers")
         if service and service not in self._settings["services"]:
@@ -104,15 +106,15 @@ class Station:
         return peer
 
     def _perform(self, create: bool, attributes: Dataset) -> int:
-        return self._stage.wait(self._stage.dicom.receive_performed(self._caller, create, self._performed, _through_the_wire(attributes)))
+        taking = self._stage.dicom.receive_performed(self._caller, create, self._performed, _through_the_wire(attributes))
+        return self._stage.wait(taking).status
 
     def _store(self, image: Dataset) -> int:
         stage, sop_class, instance = self._stage, str(image.SOPClassUID), str(image.SOPInstanceUID)
         assert stage.spool is not None
-        file = stage.spool.begin()
-        header = file_meta(sop_class, instance, ExplicitVRLittleEndian)
-        file.write([header, encode(image, ExplicitVRLittleEndian)])
-        name, size, digest = stage.wait(file.finish(len(header)))
+        file = stage.spool.begin(file_meta(sop_class, instance, ExplicitVRLittleEndian))
+        file.write([encode(image, ExplicitVRLittleEndian)])
+        name, size, digest = stage.wait(file.finish())
         spooled = Spooled(name, sop_class, instance, ExplicitVRLittleEndian, size, digest)
         return stage.wait(stage.dicom.receive_instance(self._caller, spooled))
 

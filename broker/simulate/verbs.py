@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
+from twisted.internet.defer import Deferred
 
 from broker.engine.rehearsal import normal_ends, write
 from broker.engine.status import messages, trace
+from broker.errors import MessageError
 from broker.hl7.message import Message
 from broker.obs.status import MessageFilter
 from broker.pipeline.expect import differs, text_of
@@ -25,6 +27,7 @@ from broker.store.records import RecordStore
 
 LONGEST = 600.0  # seconds of the scenario's clock in which what is expected must have come
 _MOST = 1000  # entries of a list
+_WHY = "shown by a scenario"
 
 Get = Callable[[str], str]
 
@@ -198,6 +201,25 @@ def _open(tx: Transaction) -> list[Unmatched]:
     return RecordStore(tx).find(Unmatched, resolved_at=None)
 
 
+def _person(play: Play, step: Step) -> None:
+    study, accession = play.resolve(step.said["study"]), play.resolve(step.said["accession"] or "")
+    desk, entry = play.stage.corrections(), next((one.id for one in play.read(_open) if one.key == study), 0)
+    try:
+        if step.said["how"] == "links":
+            doing = desk.link(entry, accession, "person", _WHY)
+        elif step.said["how"] == "moves":
+            doing = desk.move(study, "", accession, "worklist", "person", _WHY)
+        else:
+            doing = desk.release(entry, "person", _WHY)
+        play.stage.wait(Deferred.fromCoroutine(doing))
+        play.stage.settle()
+        said = "ok"
+    except (LookupError, MessageError) as error:
+        said = f"refused: {error}"
+    if said.partition(":")[0] != step.value:
+        raise Failed(f"expected {step.value}, was {said}")
+
+
 def _keeps_parked(play: Play, step: Step) -> None:
     _rows(play, reversed(play.read(messages, MessageFilter(state="parked", limit=_MOST))), step.value)
 
@@ -288,6 +310,7 @@ VERBS: Mapping[str, Callable[[Play, Step], None]] = {
     "exam is": _exam_is,
     "lists unmatched": _lists_unmatched,
     "keeps parked": _keeps_parked,
+    "person": _person,
     "counts": _counts,
     "timeline has": _timeline_has,
     "clock": _clock_advances,

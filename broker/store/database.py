@@ -26,11 +26,14 @@ MOST_UNITS = 256  # of one transaction, so that one commit stays short
 
 
 class _Unit:
-    __slots__ = ("args", "fired", "fn", "name", "shares", "write")
+    __slots__ = ("args", "fired", "fn", "name", "patience", "shares", "write")
 
-    def __init__(self, name: str, write: bool, fn: Callable[..., Any], args: tuple[Any, ...], shares: bool = False) -> None:
+    def __init__(
+        self, name: str, write: bool, fn: Callable[..., Any], args: tuple[Any, ...], shares: bool = False, patience: float = 0.0
+    ) -> None:
         self.name, self.write, self.fn, self.args = name, write, fn, args
         self.shares = shares  # its neighbours' call, when they call the same
+        self.patience = patience  # seconds it may wait for more; then it need not be synced either
         self.fired: Deferred[Any] = Deferred()
 
     def joins(self, other: _Unit) -> bool:
@@ -66,7 +69,7 @@ class Database:
         self._call_later = call_later
         self._on_failure = on_failure
         self._waiting: deque[_Unit] = deque()
-        self._due = False
+        self._due = self._patient = False
         self._busy = False
         self._closing: list[Deferred[None]] = []
         self._closed = False
@@ -85,12 +88,15 @@ class Database:
         """
         return self._add(name, True, fn, args, kwargs)
 
-    def run_each(self, name: str, fn: Callable[[Transaction, Sequence[Item]], Sequence[T]], item: Item) -> Deferred[T]:
+    def run_each(
+        self, name: str, fn: Callable[[Transaction, Sequence[Item]], Sequence[T]], item: Item, patience: float = 0.0
+    ) -> Deferred[T]:
         """Do as `run` does with `fn(tx, items)`, which returns one result for each item: those that wait side by side share a call.
 
-        When it raises, what it did is undone and it gets each item alone, so that one that fails harms no other.
+        When it raises, what it did is undone and it gets each item alone, so that one that fails harms no other. With `patience`
+        nobody waits for it: it may wait so many seconds for its neighbours, and its commit is not synced when theirs need not be.
         """
-        return self._enter(_Unit(name, True, fn, (item,), True))
+        return self._enter(_Unit(name, True, fn, (item,), True, patience))
 
     def read(self, name: str, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         """Do as `run` does, for a function that writes nothing."""
@@ -115,8 +121,16 @@ class Database:
         if self._closing or self._closed:
             return fail(StoreError(f"{unit.name}: the store is closed"))
         self._waiting.append(unit)
-        self._wake()
+        if not unit.patience:
+            self._wake()
+        elif not self._patient:
+            self._patient = True
+            self._call_later(unit.patience, self._wake_patient)
         return unit.fired
+
+    def _wake_patient(self) -> None:
+        self._patient = False
+        self._wake()
 
     def _wake(self) -> None:
         if not self._due and not self._busy:
@@ -134,9 +148,10 @@ class Database:
     def _perform(self, batch: list[_Unit]) -> _Outcome:
         """Run the batch in one transaction; on the engine's thread, so it touches the engine only."""
         engine, write = self._engine, any(unit.write for unit in batch)
+        synced = not write or any(unit.write and not unit.patience for unit in batch)
         results: list[tuple[bool, Any]] = []
         try:
-            tx = engine.begin(write)
+            tx = engine.begin(write, synced=synced)
             for units in _calls(batch):
                 if write and results:  # where nothing was done before it, a call that fails undoes everything
                     engine.mark()

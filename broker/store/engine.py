@@ -64,8 +64,11 @@ class Engine(Protocol):
     def perform(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Run the job where this engine works and hand its result to `done` on the reactor's thread."""
 
-    def begin(self, write: bool) -> Transaction:
-        """Open a transaction; one that writes is alone among all nodes until its commit."""
+    def begin(self, write: bool, *, synced: bool = True) -> Transaction:
+        """Open a transaction; one that writes is alone among all nodes until its commit.
+
+        Not `synced`: its commit may be lost when the power fails, until the next one that is synced.
+        """
 
     def mark(self) -> None:
         """Make this the place where `undo` returns to."""

@@ -51,7 +51,7 @@ def insert(
 
 def row_of(received: Received, now: float, id: int, state: str, answer: bytes, reason: str = "", accession: str = "") -> Row:
     """Return what `write` keeps of a message under a reserved id."""
-    spool = received.spooled.name if received.spooled else ""
+    spool = received.spooled.name if received.spooled and state != "refused" else ""  # nothing of what is refused is kept
     sender, control_id = name(received)
     return (
         id, now, now if answer else None, received.listener, received.protocol, received.kind, sender, received.peer, control_id,
@@ -167,14 +167,19 @@ def search(
 
 
 def held(tx: Transaction, exam_id: int | None = None) -> list[int]:
-    """Return the parked messages whose object belongs to a known exam by now: to this one, or to any."""
-    of = "= ?" if exam_id is not None else "is not null"
+    """Return the parked messages whose object belongs to a known exam by now: to this one; or to any, or is let go without one."""
+    of = "instances.exam_id = ?" if exam_id is not None else "(instances.exam_id is not null or instances.released = 1)"
     rows = tx.all(
         "select message.id from message join instances on instances.message_id = message.id"
-        f" where message.state = 'parked' and message.spool <> '' and instances.exam_id {of} order by message.id",
+        f" where message.state = 'parked' and message.spool <> '' and {of} order by message.id",
         (exam_id,) if exam_id is not None else (),
     )
     return [row[0] for row in rows]
+
+
+def hold(tx: Transaction, ids: Sequence[int], reason: str) -> None:
+    """Park messages that were routed, so that they are routed once more."""
+    tx.many("update message set state = 'parked', reason = ? where id = ?", [(reason, id) for id in ids])
 
 
 def parked_count(tx: Transaction) -> int:

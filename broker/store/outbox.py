@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from broker.errors import MessageError
 from broker.model import Delivery, Outgoing
-from broker.store import audit
+from broker.store import audit, objects
 from broker.store.engine import Transaction
 from broker.store.journal import INDEXED
 
@@ -90,10 +91,21 @@ def park(tx: Transaction, id: int, reason: str, now: float) -> None:
     )
 
 
+def reopen(tx: Transaction, id: int, reason: str, now: float) -> None:
+    """Give a delivery that was made to a person, who may make it again. `reason` is free of patient data."""
+    tx.execute("update delivery set state = 'parked', reason = ?, settled_at = ? where id = ? and state = 'delivered'", (reason, now, id))
+
+
+def close(tx: Transaction, id: int) -> None:
+    """Take back from a person a delivery that was made after all."""
+    tx.execute("update delivery set state = 'delivered', reason = '' where id = ? and state = 'parked'", (id,))
+
+
 def resend(tx: Transaction, id: int, now: float) -> str:
     """Let a delivery that is parked or was delivered wait again, in its old place, and return its destination.
 
-    Raises LookupError when there is none or it is waiting. How it had ended stays on the timeline.
+    Raises LookupError when there is none or it is waiting, MessageError when its object has gone from the spool. How it had ended
+    stays on the timeline.
     """
     row = tx.one(
         "select destination, state, channel, kind, accession, message_id, settled_at, answer, reason from delivery"
@@ -103,6 +115,8 @@ def resend(tx: Transaction, id: int, now: float) -> str:
     if row is None:
         raise LookupError(f"delivery {id}")
     destination, state, channel, kind, accession, message_id, settled_at, answer, reason = row
+    if kind == "C-STORE" and objects.is_deleted(tx, message_id):
+        raise MessageError("", f"the object of delivery {id} was deleted from the spool after every destination had it", 204)
     if accession:
         audit.note(tx, accession, settled_at, state, kind, channel, destination, message_id, reason or answer)
         audit.note(tx, accession, now, "resent", kind, channel, destination, message_id, "")
@@ -111,6 +125,36 @@ def resend(tx: Transaction, id: int, now: float) -> str:
         (now, id),
     )
     return str(destination)
+
+
+def withdraw(tx: Transaction, ids: Sequence[int], now: float) -> None:
+    """Take deliveries that wait, or are parked, out of the queue for good; the timeline keeps that they were there."""
+    for id in ids:
+        row = tx.one(
+            "delete from delivery where id = ? and state <> 'delivered' returning accession, kind, channel, destination, message_id", (id,)
+        )
+        if row is not None and row[0]:
+            audit.note(tx, row[0], now, "withdrawn", *row[1:])
+
+
+def images_of(tx: Transaction, patient_id: int) -> list[tuple[int, str, int]]:
+    """Return the images of a patient's exams that wait to be sent: the delivery, its destination and its message."""
+    rows = tx.all(
+        # a cross join, so that a database begins with the patient and not with all that waits
+        "select delivery.id, delivery.destination, delivery.message_id from exams cross join instances cross join delivery"
+        " where exams.patient_id = ? and instances.exam_id = exams.id and delivery.message_id = instances.message_id"
+        " and delivery.state = 'waiting' and delivery.kind = 'C-STORE' order by delivery.id",
+        (patient_id,),
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+def renew(tx: Transaction, id: int, outgoing: Outgoing) -> None:
+    """Let a delivery that waits send this instead, in its place."""
+    tx.execute(
+        "update delivery set payload = ?, control_id = ?, accession = ? where id = ? and state = 'waiting'",
+        (outgoing.payload, outgoing.control_id, outgoing.accession[:INDEXED], id),
+    )
 
 
 def of_message(tx: Transaction, message_id: int) -> list[DeliveryRow]:

@@ -162,7 +162,7 @@ class PostgresEngine:
             self._thread.start()
         self._jobs.put((job, done))
 
-    def begin(self, write: bool) -> PostgresTransaction:
+    def begin(self, write: bool, *, synced: bool = True) -> PostgresTransaction:
         """Open a transaction, and the connection if need be."""
         tx = self._connected()
         self._marked = False
@@ -170,6 +170,7 @@ class PostgresEngine:
             self._begun = "begin read only"
         else:
             self._begun = f"begin; select pg_advisory_xact_lock({WRITERS})" if write else "begin"
+            self._begun += "" if synced else "; set local synchronous_commit = off"
         self._statement(self._begun)
         return tx
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from operator import attrgetter
 from typing import Any, TypeVar, get_type_hints
 
@@ -15,6 +15,8 @@ from broker.store.engine import Row, Transaction
 
 E = TypeVar("E")
 
+MOST_VALUES = 500  # of one statement
+
 TABLES: dict[type, str] = {
     entities.Patient: "patients",
     entities.PatientIdentifier: "patient_identifiers",
@@ -22,10 +24,17 @@ TABLES: dict[type, str] = {
     entities.Exam: "exams",
     entities.Step: "steps",
     entities.Performed: "performed",
+    entities.PerformedItem: "performed_items",
+    entities.PerformedSeries: "performed_series",
+    entities.PerformedDataset: "performed_datasets",
+    entities.Dose: "doses",
     entities.Instance: "instances",
+    entities.Completeness: "completeness",
+    entities.Evidence: "evidence",
     entities.Report: "reports",
     entities.Charge: "charges",
     entities.Unmatched: "unmatched",
+    entities.Correction: "corrections",
     entities.Booked: "booked",
 }
 
@@ -50,6 +59,7 @@ CONVERSIONS: dict[Any, tuple[Callable[[Any], Any] | None, Callable[[Any], Any] |
     float: (None, None),
     float | None: (None, None),
     str: (None, None),
+    bytes: (bytes, None),  # a driver may give a view of them
     Composite: (Composite, str),
     tuple[str, ...]: (_from_json, _to_json),
 }
@@ -119,15 +129,24 @@ def _select(kind: type, fields: tuple[tuple[str, bool], ...], by: str, tail: str
     return f"select {lies.columns} from {lies.table}{where} order by {order}{tail}"
 
 
+REMEMBERED = 64  # queries of one kind that a write looks through
+
+
 class RecordStore:
     """`broker.ris.records.Records` over one transaction, of whose records it is the only writer.
 
-    What was read once is not asked for again until a record of that kind is written: a message looks at its few records many times.
+    What was read once is not asked for again while nothing that is written changes the answer: a message looks at its few records
+    many times, and so do the images of one study that arrive together.
     """
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
-        self._seen: dict[type, dict[tuple[object, ...], Any]] = {kind: {} for kind in SHAPES}  # by query
+        self._seen: dict[type, dict[tuple[Any, ...], Any]] = {}  # by query: whether for one, and what its fields equal
+        self.forget()
+
+    def forget(self) -> None:
+        """Ask anew for everything: what was written may have been undone."""
+        self._seen = {kind: {} for kind in SHAPES}
 
     def get(self, kind: type[E], id: int, /) -> E:
         """Return the entity with this id; raises LookupError."""
@@ -150,8 +169,22 @@ class RecordStore:
         seen, asked = self._seen[kind], (False, *match.items())
         if asked not in seen:
             lies = SHAPES[kind]
-            seen[asked] = [lies.entity(kind, row) for row in self._tx.all(*self._query(kind, match, "id", ""))]
+            seen[asked] = [self._known(kind, lies.entity(kind, row)) for row in self._tx.all(*self._query(kind, match, "id", ""))]
         return list(seen[asked])
+
+    def among(self, kind: type[E], field: str, values: Collection[str], /) -> list[E]:
+        """Return the entities whose field is one of these texts, by id."""
+        lies = SHAPES[kind]
+        if field not in lies.names:
+            raise LookupError(f"{kind.__name__} has no field {field}")
+        wanted = sorted(values)
+        rows = [
+            row
+            for at in range(0, len(wanted), MOST_VALUES)
+            for part in (wanted[at : at + MOST_VALUES],)
+            for row in self._tx.all(f'select {lies.columns} from {lies.table} where "{field}" in ({", ".join("?" * len(part))})', part)
+        ]
+        return [lies.entity(kind, row) for row in sorted(rows, key=lambda row: row[0])]
 
     def between(self, kind: type[E], field: str, low: str, high: str, /, **match: object) -> list[E]:
         """Return the entities with low <= field <= high (as text) and `match`, by that field, then id."""
@@ -165,8 +198,12 @@ class RecordStore:
         lies = SHAPES[kind]
         fields = lies.fields(entity)
         id = self._tx.insert(lies.insert, lies.values(fields))
-        self._seen[kind].clear()
-        return self._known(kind, kind(id, *fields))  # type: ignore[call-arg]
+        added: E = kind(id, *fields)  # type: ignore[call-arg]
+        seen, self._seen[kind] = self._seen[kind], {}
+        if len(seen) <= REMEMBERED:  # a query for one still has its answer, for that has a lower id; none was there: it may be this
+            kept = {asked: found or (added if _fits(added, asked) else None) for asked, found in seen.items() if asked[0]}
+            self._seen[kind] = kept
+        return self._known(kind, added)
 
     def update(self, entity: E) -> None:
         """Write the entity over the row of its id; raises LookupError when there is none."""
@@ -175,7 +212,12 @@ class RecordStore:
         id = entity.id  # type: ignore[attr-defined]
         if not self._tx.execute(lies.update, [*lies.values(lies.fields(entity)), id]):
             raise LookupError(f"{kind.__name__} {id}")
-        self._seen[kind].clear()
+        seen, self._seen[kind] = self._seen[kind], {}
+        before = seen.get((True, ("id", id)))
+        if before is not None and len(seen) <= REMEMBERED:
+            same = {name for name, was, now in zip(lies.names, _fields(before), _fields(entity), strict=True) if was == now}
+            kept = {asked: found for asked, found in seen.items() if all(name in same for name, _ in asked[1:])}
+            self._seen[kind] = {asked: _replaced(found, before, entity) for asked, found in kept.items()}
         self._known(kind, entity)
 
     def _known(self, kind: type[E], entity: E) -> E:
@@ -196,6 +238,21 @@ class RecordStore:
     def _query(self, kind: type, match: dict[str, object], by: str, tail: str) -> tuple[str, list[object]]:
         sql = _select(kind, tuple((name, value is None) for name, value in match.items()), by, tail)
         return sql, [_column(value) for value in match.values() if value is not None]
+
+
+def _fields(entity: Any) -> tuple[Any, ...]:
+    return (entity.id, *SHAPES[type(entity)].fields(entity))
+
+
+def _fits(entity: object, asked: tuple[Any, ...]) -> bool:
+    return all(_column(getattr(entity, name)) == _column(value) for name, value in asked[1:])
+
+
+def _replaced(found: Any, before: Any, entity: Any) -> Any:
+    """Return the answer to a query with the entity as it is now."""
+    if isinstance(found, list):
+        return [entity if one.id == before.id else one for one in found]
+    return entity if found is not None and found.id == before.id else found
 
 
 def exam_counts(tx: Transaction) -> dict[str, int]:

@@ -8,12 +8,13 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -24,7 +25,7 @@ NAME = re.compile(r"\d{8}/[0-9a-f]{32}\.dcm")
 PART = ".part"
 OWNER = ".owner"  # of the file beside the folder that is locked while a broker uses it, and names the store its objects belong to
 MOST_PIECES = 1024  # of one writev: IOV_MAX
-CHUNK = 1 << 20  # bytes read at once for the digest
+HELD = 1 << 16  # bytes of an object that stay in memory until it is finished; a larger one goes to the disk as it comes
 HOPS = 2  # thread calls at one moment; the next ones take along all that waits
 
 Piece = bytes | bytearray | memoryview
@@ -35,50 +36,54 @@ Defer = Callable[..., Deferred[Any]]  # deferToThread: calls a function with its
 @dataclass(slots=True, eq=False)
 class _Waiting:
     name: str
-    descriptor: int
-    skip: int
+    descriptor: int  # of what is written under the unfinished name; -1: nothing is, `held` is all
+    held: Sequence[Piece]
+    finished: Finished
     fired: Deferred[Finished] = field(default_factory=Deferred)
 
 
 class SpoolFile:
-    """One object being written; nobody sees it before `finish` has fired."""
+    """One object being written; nobody sees it before `finish` has fired. A small one waits in memory until then."""
 
-    def __init__(self, spool: Spool, name: str, descriptor: int) -> None:
+    def __init__(self, spool: Spool, name: str, head: bytes, digest: Any) -> None:
         self._spool = spool
-        self._descriptor = descriptor
+        self._descriptor = -1
+        self._held: list[Piece] = [head]
+        self._digest = digest
         self.name = name
-        self.size = 0  # bytes written
+        self.size = len(head)  # bytes written
 
     def write(self, pieces: Sequence[Piece]) -> None:
         """Append the pieces; raises StoreError when the disk does not take them, and then the file is gone."""
+        for piece in pieces:
+            self._digest.authenticate_additional_data(piece)
+        self.size += sum(map(len, pieces))  # a piece is of bytes, so its length is its size
+        if self._descriptor < 0 and self.size <= HELD:
+            self._held += map(bytes, pieces)
+            return
         try:
-            for at in range(0, len(pieces), MOST_PIECES):
-                self._write(pieces[at : at + MOST_PIECES])
+            if self._descriptor < 0:
+                self._descriptor = _create(self._spool._path, self.name + PART)
+                pieces, self._held = [*self._held, *pieces], []
+            _append(self._descriptor, pieces)
         except OSError as error:
             self.abort()
             raise StoreError(f"spool: {error.strerror}") from error
 
-    def _write(self, pieces: Sequence[Piece]) -> None:
-        written = os.writev(self._descriptor, pieces)
-        self.size += written
-        left = sum(map(len, pieces)) - written  # a piece is of bytes, so its length is its size
-        if left:
-            rest = memoryview(b"".join(pieces))[written:]
-            while rest:
-                written = os.write(self._descriptor, rest)
-                self.size += written
-                rest = rest[written:]
+    def finish(self, *, durable: bool = True) -> Deferred[Finished]:
+        """Fire with (name, size, digest) once the file is there under its name and durable; fails with StoreError.
 
-    def finish(self, skip: int = 0) -> Deferred[Finished]:
-        """Fire with (name, size, SHA-256) once the file is durable under its name; fails with StoreError.
-
-        The digest leaves out the first `skip` bytes (a file's preamble and meta information, which are ours).
+        The digest leaves out the `head` (a file's preamble and meta information, which are ours). Not `durable`: it may be lost
+        when the power fails, and all is done at once.
         """
         descriptor, self._descriptor = self._descriptor, -1
-        return self._spool._finish(_Waiting(self.name, descriptor, skip))
+        self._digest.finalize()
+        waiting = _Waiting(self.name, descriptor, self._held, (self.name, self.size, self._digest.tag.hex()))
+        return self._spool._finish(waiting, durable)
 
     def abort(self) -> None:
         """Remove what was written; harmless after `finish` or a second time."""
+        self._held = []
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -97,6 +102,8 @@ class Spool:
         self._hops = 0
         self._made: set[str] = set()  # day folders that are known to be durable
         self._lock: int | None = None
+        self._digests = _digests("")
+        self.has_room: Callable[[], bool] = lambda: True  # whether a new object may begin
         try:
             self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
             sync(self._path.parent)
@@ -122,6 +129,7 @@ class Spool:
             raise StoreError(f"{self._path}: another broker is using this folder; give this one its own data folder") from error
         except OSError as error:
             raise StoreError(f"{self._path}: {error.strerror}") from error
+        self._digests = _digests(store)
         return owner == store
 
     def release(self) -> None:
@@ -130,23 +138,17 @@ class Spool:
         if lock is not None:
             os.close(lock)
 
-    def begin(self) -> SpoolFile:
-        """Open a new object; raises StoreError."""
+    def begin(self, head: bytes = b"") -> SpoolFile:
+        """Begin a new object with these first bytes, which its digest leaves out; raises StoreError, also when there is no room."""
+        if not self.has_room():
+            raise StoreError("spool: no room")
         day = time.strftime("%Y%m%d", time.gmtime(self._now()))
-        name = f"{day}/{uuid.uuid4().hex}.dcm"
-        part = f"{self._path}/{name}{PART}"
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             if day not in self._made:
                 self._make(day)
-            try:
-                descriptor = os.open(part, flags, 0o600)
-            except FileNotFoundError:  # somebody tidied the folder away
-                self._make(day)
-                descriptor = os.open(part, flags, 0o600)
         except OSError as error:
             raise StoreError(f"spool: {error.strerror}") from error
-        return SpoolFile(self, name, descriptor)
+        return SpoolFile(self, f"{day}/{uuid.uuid4().hex}.dcm", head, self._digests.encryptor())
 
     def open(self, name: str) -> BinaryIO:
         """Open a finished object for reading; raises FileNotFoundError, or ValueError for a name that is not the spool's."""
@@ -195,6 +197,11 @@ class Spool:
         """Return the bytes that may still be written to the spool's disk."""
         return free_bytes(self._path)
 
+    def disk(self) -> tuple[int, int]:
+        """Return the bytes that may still be written to the spool's disk, and all that it has."""
+        disk = os.statvfs(self._path)
+        return disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+
     def _folders(self, day: str) -> list[str]:
         return [folder for folder in self.days() if day in ("", folder)]
 
@@ -203,9 +210,12 @@ class Spool:
         sync(self._path)  # also when it was there: a crash may have come between
         self._made.add(day)
 
-    def _finish(self, waiting: _Waiting) -> Deferred[Finished]:
-        self._waiting.append(waiting)
-        self._hop()
+    def _finish(self, waiting: _Waiting, durable: bool) -> Deferred[Finished]:
+        if durable:
+            self._waiting.append(waiting)
+            self._hop()
+        else:
+            self._tell(_settle(self._path, [waiting], False), [waiting])
         return waiting.fired
 
     def _hop(self) -> None:
@@ -214,49 +224,88 @@ class Spool:
             self._hops += 1
             self._defer(_settle, self._path, batch).addBoth(self._landed, batch)
 
-    def _landed(self, results: list[Finished | OSError] | Failure, batch: list[_Waiting]) -> None:
+    def _landed(self, failed: Mapping[str, OSError] | Failure, batch: list[_Waiting]) -> None:
         self._hops -= 1
         self._hop()
-        for at, waiting in enumerate(batch):
-            result = results[at] if isinstance(results, list) else results.value
-            if isinstance(result, tuple):
-                waiting.fired.callback(result)
+        self._tell(dict.fromkeys([one.name for one in batch], failed.value) if isinstance(failed, Failure) else failed, batch)
+
+    def _tell(self, failed: Mapping[str, Any], batch: list[_Waiting]) -> None:
+        for waiting in batch:
+            error = failed.get(waiting.name)
+            if error is None:
+                waiting.fired.callback(waiting.finished)
             else:
-                waiting.fired.errback(StoreError(f"spool: {getattr(result, 'strerror', None) or type(result).__name__}"))
+                waiting.fired.errback(StoreError(f"spool: {getattr(error, 'strerror', None) or type(error).__name__}"))
 
 
-def _settle(root: Path, batch: list[_Waiting]) -> list[Finished | OSError]:
-    """Make a batch of files durable; on a thread. One that fails fails alone and leaves nothing behind."""
-    results: list[Finished | OSError] = []
+def _settle(root: Path, batch: list[_Waiting], durable: bool = True) -> Mapping[str, OSError]:
+    """Give a batch of files their names and make them durable, and return what went wrong, by name; on a thread.
+
+    One that fails fails alone and leaves nothing behind. The name comes before the sync, so that the sync of the file has written
+    it as well, and the one of the folder finds nothing to do where the file system is so kind; no record names a file yet.
+    """
+    failed: dict[str, OSError] = {}
+    for step in (_place, _sync) if durable else (_place,):
+        for waiting in batch:
+            try:
+                if waiting.name not in failed:
+                    step(root, waiting)
+            except OSError as error:
+                failed[waiting.name] = error
     for waiting in batch:
-        try:
-            results.append(_file(root, waiting))
-        except OSError as error:
-            with suppress(OSError):
-                (root / (waiting.name + PART)).unlink(missing_ok=True)
-            results.append(error)
-        finally:
+        if waiting.descriptor >= 0:
             os.close(waiting.descriptor)
-    for day in {waiting.name[:8] for waiting in batch}:
+        for left in (waiting.name, waiting.name + PART) if waiting.name in failed else ():
+            with suppress(OSError):
+                os.unlink(root / left)
+    for day in {waiting.name[:8] for waiting in batch} if durable else ():
         try:
             sync(root / day)
         except OSError as error:
-            results = [error if waiting.name[:8] == day else result for waiting, result in zip(batch, results, strict=True)]
-    return results
+            failed |= {waiting.name: error for waiting in batch if waiting.name[:8] == day}
+    return failed
 
 
-def _file(root: Path, waiting: _Waiting) -> Finished:
-    os.fsync(waiting.descriptor)
-    size = os.fstat(waiting.descriptor).st_size
-    digest = hashlib.sha256()
-    buffer = memoryview(bytearray(min(CHUNK, max(size, 1))))
-    at = waiting.skip
-    while count := os.preadv(waiting.descriptor, [buffer], at):
-        digest.update(buffer[:count])
-        at += count
-    final = root / waiting.name
-    os.rename(f"{final}{PART}", final)
-    return waiting.name, size, digest.hexdigest()
+def _place(root: Path, waiting: _Waiting) -> None:
+    final = f"{root}/{waiting.name}"
+    if waiting.descriptor >= 0:
+        os.rename(f"{final}{PART}", final)
+    else:
+        waiting.descriptor = _create(root, waiting.name)
+        _append(waiting.descriptor, waiting.held)
+
+
+def _sync(root: Path, waiting: _Waiting) -> None:
+    os.fdatasync(waiting.descriptor)
+
+
+def _create(root: Path, name: str) -> int:
+    path, flags = f"{root}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:  # somebody tidied the folder away
+        os.mkdir(os.path.dirname(path), 0o700)
+        sync(root)
+        return os.open(path, flags, 0o600)
+
+
+def _append(descriptor: int, pieces: Sequence[Piece]) -> None:
+    for at in range(0, len(pieces), MOST_PIECES):
+        some = pieces[at : at + MOST_PIECES]
+        written = os.writev(descriptor, some)
+        if written < sum(map(len, some)):
+            rest = memoryview(b"".join(some))[written:]
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+
+
+def _digests(store: str) -> Cipher[modes.GCM]:
+    """Return what the digests of a store's objects are made with: AES-GMAC, a tenth of the cost of SHA-256.
+
+    It tells one object from another, and nothing else hangs on it. Its key is the store's own, so that nobody outside can make
+    two objects with one digest.
+    """
+    return Cipher(algorithms.AES(hashlib.blake2b(store.encode(), digest_size=32).digest()), modes.GCM(bytes(12)))
 
 
 def free_bytes(path: str | Path) -> int:

@@ -156,14 +156,18 @@ class SqliteEngine:
         self._tx = SqliteTransaction(db)
         self._open = False
         self._marked = False
+        self._synced = True  # as PRAGMAS have it
         self._begun = ""
 
     def perform(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Run the job here and now."""
         done(job())
 
-    def begin(self, write: bool) -> SqliteTransaction:
+    def begin(self, write: bool, *, synced: bool = True) -> SqliteTransaction:
         """Open a transaction."""
+        if write and synced is not self._synced:
+            self._synced = synced
+            self._statement(f"pragma synchronous={'full' if synced else 'normal'}")
         self._begun = "begin immediate" if write else "begin"
         self._statement(self._begun)
         self._open, self._marked = True, False

@@ -183,8 +183,8 @@ def _parked(parked: Iterable[ParkedItem]) -> Table:
 
 
 def _unmatched(unmatched: Iterable[UnmatchedItem]) -> Table:
-    return ("at", "kind", "key", "accession", "message", "reason"), (
-        (_clock(item.at), item.kind, item.key, _link(item.accession), str(item.message_id), item.reason) for item in unmatched
+    return ("entry", "at", "kind", "key", "accession", "message", "reason"), (
+        (str(item.id), _clock(item.at), item.kind, item.key, _link(item.accession), str(item.message_id), item.reason) for item in unmatched
     )
 
 

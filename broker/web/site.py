@@ -13,6 +13,7 @@ from broker.web.api import Api
 from broker.web.configuration import Configuration, ConfigurationApi
 from broker.web.console import Console
 from broker.web.http import Answer, Asked, Page, Pages, QuietSite
+from broker.web.reconciliation import Reconciliation, ReconciliationApi
 from broker.web.status import Status
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", "[::1]"})
@@ -31,11 +32,12 @@ def build_site(
     *,
     hosts: frozenset[str] = frozenset(),
     configuration: Configuration | None = None,
+    reconciliation: Reconciliation | None = None,
 ) -> QuietSite:
     """Return the site.
 
     refresh: brings the gauges up to date before they are shown. hosts: the Host names served (`LOOPBACK` when bound there); empty for any.
-    configuration: what runs, for the pages and actions about it.
+    configuration: what runs, for the pages and actions about it. reconciliation: the list of what named no known exam, likewise.
     """
     shown, done = pages(status, metrics, refresh, log), actions(status)
     if configuration is not None:
@@ -46,6 +48,17 @@ def build_site(
             "/api/configuration/versions": api.versions,
         }
         done |= {"/api/configuration/apply": api.apply, "/api/configuration/rollback/": api.rollback}
+    if reconciliation is not None:
+        entries = ReconciliationApi(reconciliation)
+        shown |= {"/api/unmatched": entries.entries, "/api/unmatched/": entries.entry}
+        done |= {
+            "/api/unmatched/link/": entries.link,
+            "/api/unmatched/correct/": entries.correct,
+            "/api/unmatched/release/": entries.release,
+            "/api/unmatched/undo/": entries.undo,
+            "/api/images/move/": entries.move,
+            "/api/images/undo/": entries.undo_move,
+        }
     return QuietSite(Pages(shown, log, hosts, done), reactor)
 
 

@@ -111,6 +111,8 @@ def test_a_secret_stands_as_its_reference_and_a_password_not_at_all() -> None:
     assert lines(compare(OLD, new)) == ["settings site changed name:  -> ${file:/run/secrets/name}"]
     assert shown("store", "postgresql://broker:s3cret@db/broker") == "postgresql://broker:…@db/broker"
     assert shown("mllp.password", "s3cret") == "(not shown)"
+    peer = {"from": "10.1.3.0/24", "identity": {"user": "anna", "passcode": "s3cret"}}
+    assert shown("dicom.peers", {"CT1": peer}) == "{CT1: {from: 10.1.3.0/24, identity: {user: anna, passcode: (not shown)}}}"
 
 
 def test_only_connectors_with_other_settings_are_touched() -> None:

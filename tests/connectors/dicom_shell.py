@@ -14,13 +14,16 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from broker.connectors.base import Caller
+from broker.connectors.base import Caller, PerformedAnswer, WorklistTerms
 from broker.connectors.dicom import DESTINATION, LISTENER, DicomListener
 from broker.dicom import dimse
+from broker.dicom.answers import charsets_of
 from broker.dicom.association import Association
+from broker.dicom.charset import write_in
+from broker.dicom.dataset import decode, encode
 from broker.dicom.dimse import Field
 from broker.dicom.happenings import Happening, Message
-from broker.dicom.negotiation import Offer, Request
+from broker.dicom.negotiation import Identity, Offer, Request
 from broker.dicom.storerequest import encode_request
 from broker.model import Delivery, Spooled, StoreRequest
 from broker.obs.log import Log
@@ -28,15 +31,39 @@ from broker.store.spool import Spool
 from tests.dicom.cores import feed, written
 
 
+class Pages:
+    """The answer to a worklist query, one entry a page."""
+
+    def __init__(self, entries: Deferred[list[bytes]], exceeded: bool) -> None:
+        self._entries, self._at = entries, 0
+        self.exceeded = exceeded
+
+    def page(self) -> Deferred[list[bytes]]:
+        self._at += 1
+        page: Deferred[list[bytes]] = Deferred()
+
+        def take(entries: list[bytes]) -> list[bytes]:
+            page.callback(entries[self._at - 1 : self._at])
+            return entries
+
+        self._entries.addCallback(take)
+        return page
+
+
 class Intake:
     """Keeps what came; `status` is the answer, unless `gate` is a Deferred to wait for."""
 
     def __init__(self) -> None:
         self.stored: list[tuple[Caller, Spooled]] = []
+        self.headers: list[bytes] = []
         self.found: list[tuple[Caller, Dataset]] = []
         self.performed: list[tuple[Caller, bool, str, Dataset]] = []
         self.status = 0
         self.entries: list[Dataset] = []
+        self.exceeded = False
+        self.terms: list[WorklistTerms] = []
+        self.available: list[tuple[Caller, str, Dataset]] = []
+        self.ended: list[tuple[str, bool]] = []
         self.gate: Deferred[Any] | None = None
 
     def _answer(self, value: Any) -> Deferred[Any]:
@@ -45,17 +72,35 @@ class Intake:
         gate, self.gate = self.gate, None
         return gate.addCallback(lambda _: value)
 
-    def receive_instance(self, caller: Caller, spooled: Spooled) -> Deferred[int]:
+    def receive_instance(self, caller: Caller, spooled: Spooled, header: bytes = b"", early: Any = None) -> Deferred[int]:
         self.stored.append((caller, spooled))
+        self.headers.append(header)
+        taking = self._answer(self.status)
+        if early is not None:
+            early()
+        return taking
+
+    def receive_availability(self, caller: Caller, uid: str, dataset: Dataset) -> Deferred[int]:
+        self.available.append((caller, uid, dataset))
         return self._answer(self.status)
 
-    def find_worklist(self, caller: Caller, identifier: Dataset) -> Deferred[list[Dataset]]:
-        self.found.append((caller, identifier))
-        return self._answer(self.entries)
+    def association_ended(self, caller: Caller, released: bool) -> None:
+        self.ended.append((caller.ae_title, released))
 
-    def receive_performed(self, caller: Caller, create: bool, uid: str, attributes: Dataset) -> Deferred[int]:
+    def find_worklist(self, caller: Caller, identifier: bytes, syntax: str, terms: WorklistTerms) -> Pages:
+        asked = decode(identifier, syntax)
+        self.terms.append(terms)
+        self.found.append((caller, asked))
+        for entry in self.entries:
+            write_in(entry, charsets_of(asked, terms.charset), terms.unencodable)
+        return Pages(self._answer([encode(entry, syntax) for entry in self.entries]), self.exceeded)
+
+    def receive_performed(self, caller: Caller, create: bool, uid: str, attributes: Dataset, raw: bytes = b"") -> Deferred[PerformedAnswer]:
         self.performed.append((caller, create, uid, attributes))
-        return self._answer(self.status)
+        return self._answer(PerformedAnswer(self.status))
+
+    def get_performed(self, caller: Caller, uid: str, tags: tuple[int, ...], syntax: str) -> Deferred[PerformedAnswer]:
+        return self._answer(PerformedAnswer(self.status))
 
 
 def in_place(work: Callable[..., Any], *args: Any) -> Deferred[Any]:
@@ -117,10 +162,10 @@ class Modality:
         if self.shell is not None:
             self.shell.makeConnection(self.transport)
 
-    def associate(self, *contexts: tuple[str, str]) -> list[Happening]:
+    def associate(self, *contexts: tuple[str, str], identity: Identity | None = None) -> list[Happening]:
         """Ask for contexts of (SOP class, transfer syntax); returns what came back."""
         offered = tuple(Offer(2 * at + 1, abstract, (syntax,)) for at, (abstract, syntax) in enumerate(contexts))
-        self.core.associate(Request(self.calling, self.called, offered, 1 << 14))
+        self.core.associate(Request(self.calling, self.called, offered, 1 << 14, identity=identity))
         return self.send(written(self.core.connected()))
 
     def send(self, data: bytes) -> list[Happening]:

@@ -14,12 +14,22 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
 
 from broker.connectors.dicom import LISTENER, DicomListener
-from broker.connectors.dicom_services import MOST_DATASET
+from broker.connectors.dicom_listener import check_listener
+from broker.connectors.dicom_services import HEADER, MOST_DATASET, MOST_TAKING
+from broker.connectors.dicom_serving import HALF_OPEN
 from broker.dicom import dimse
 from broker.dicom.dataset import decode, encode
 from broker.dicom.dimse import Command, Field
 from broker.dicom.happenings import Aborted, Accepted, Data, Message, Rejected, Released
-from broker.dicom.negotiation import CALLED_NOT_RECOGNISED, CALLING_NOT_RECOGNISED, LIMIT_EXCEEDED, VERSION_NOT_SUPPORTED
+from broker.dicom.negotiation import (
+    CALLED_NOT_RECOGNISED,
+    CALLING_NOT_RECOGNISED,
+    LIMIT_EXCEEDED,
+    VERSION_NOT_SUPPORTED,
+    Identity,
+    IdentityKind,
+    Rejection,
+)
 from broker.dicom.states import State
 from broker.errors import MessageError, StoreError
 from broker.obs.metrics import Metrics
@@ -29,6 +39,7 @@ from tests.dicom.cores import CT, ECHO, EXPLICIT, IMPLICIT, REQUEST, VERIFICATIO
 from tests.dicom.objects import ct, dataset_bytes
 
 WORKLIST, MPPS = "1.2.840.10008.5.1.4.31", "1.2.840.10008.3.1.2.3.3"
+AVAILABILITY = "1.2.840.10008.5.1.4.33"
 STORE = ((CT, EXPLICIT),)
 
 
@@ -130,7 +141,7 @@ def test_messages_of_one_read_are_answered_in_order(site: Site) -> None:
 def test_an_unfinished_object_leaves_nothing(site: Site, how: str) -> None:
     modality = site.modality(*STORE)
     core, command = modality.core, dimse.request(Field.C_STORE, 1, CT, "1.2.3")
-    modality.send(core.message(1, command) + core.data_head(1, 100, last=False) + bytes(100))
+    modality.send(core.message(1, command) + core.data_head(1, 1 << 16, last=False) + bytes(1 << 16))
     assert len(left(site.spool)) == 1
     if how == "abort":
         modality.send(written(core.abort()))
@@ -149,7 +160,7 @@ class Full:
     def __init__(self, good: int) -> None:
         self.good, self.aborted = good, 0
 
-    def begin(self) -> Any:
+    def begin(self, head: bytes = b"") -> Any:
         if self.good < 0:
             raise StoreError("spool: No space left on device")
         return self
@@ -159,7 +170,7 @@ class Full:
         if self.good < 0:
             raise StoreError("spool: No space left on device")
 
-    def finish(self, skip: int = 0) -> Deferred[Any]:
+    def finish(self, *, durable: bool = True) -> Deferred[Any]:
         return fail(StoreError("spool: Input/output error"))
 
     def abort(self) -> None:
@@ -174,6 +185,47 @@ def test_a_spool_that_fails_is_out_of_resources_and_the_association_goes_on(site
     assert modality.request(Field.C_ECHO, VERIFICATION, context=3) == [0]
     assert site.intake.stored == []
     assert "spool" in site.logged.getvalue()
+
+
+def test_the_header_goes_with_the_object(site: Site) -> None:
+    data = bytes(range(256)) * 100
+    assert site.modality(*STORE).request(Field.C_STORE, CT, data, "1.2.3") == [0]
+    assert site.intake.headers == [data[:HEADER]]
+
+
+def test_a_listener_that_is_not_durable_answers_before_the_object_is_journaled(tmp_path: Path) -> None:
+    site = Site(tmp_path, durable=False)
+    site.intake.gate = gate = Deferred()
+    modality = site.modality(*STORE)
+    assert modality.request(Field.C_STORE, CT, bytes(8), "1.2.3") == [0]
+    gate.errback(StoreError("store: gone"))  # too late for the sender
+    assert modality.heard() == []
+    assert "request failed" in site.logged.getvalue()
+    assert modality.request(Field.C_STORE, CT, bytes(8), "1.2.4") == [0]
+
+
+def test_what_is_not_durable_cannot_be_committed() -> None:
+    asked = {"durable": False, "services": ["store", "commitment"]}
+    assert [key for key, _ in check_listener(listener_settings(**asked))] == ["durable"]
+    assert list(check_listener(listener_settings(**asked | {"durable": True}))) == []
+    assert list(check_listener(listener_settings(**asked | {"services": ["store"]}))) == []
+
+
+def test_what_is_answered_and_not_journaled_is_bounded(tmp_path: Path) -> None:
+    site = Site(tmp_path, durable=False)
+    gates: list[Deferred[Any]] = []
+    modality = site.modality(*STORE)
+    for number in range(MOST_TAKING):
+        site.intake.gate = Deferred()
+        gates.append(site.intake.gate)
+        assert modality.request(Field.C_STORE, CT, bytes(8), f"1.2.{number}") == [0]
+    site.intake.gate = last = Deferred()
+    assert modality.request(Field.C_STORE, CT, bytes(8), "1.2.999") == []
+    last.callback(None)
+    assert statuses(modality.heard()) == [0]
+    gates[0].callback(None)
+    site.intake.gate = Deferred()
+    assert modality.request(Field.C_STORE, CT, bytes(8), "1.2.1000") == [0]
 
 
 @pytest.mark.parametrize(("error", "status"), [(StoreError("store: gone"), 0xA700), (RuntimeError("DOE^JANE"), 0x0110)])
@@ -264,9 +316,66 @@ def test_associations_have_limits_and_places_become_free(tmp_path: Path) -> None
     assert site.modality((VERIFICATION, IMPLICIT), calling="CT3").request(Field.C_ECHO, VERIFICATION) == [0]
 
 
-def test_connections_that_ask_for_nothing_have_a_limit_too(tmp_path: Path) -> None:
-    site = Site(tmp_path, associations=1)
-    assert [Modality(site.listener).shell is None for _ in range(19)] == [False] * 17 + [True] * 2
+def test_nobody_takes_every_place(tmp_path: Path) -> None:
+    site = Site(tmp_path, associations=8, peers={"CT1": {}, "*": {}})
+    for who in ("CT2", "CT3"):
+        [site.modality((VERIFICATION, IMPLICIT), calling=who) for _ in range(3)]
+    assert Rejected(LIMIT_EXCEEDED) in Modality(site.listener, calling="CT4").associate((VERIFICATION, IMPLICIT))
+    [site.modality((VERIFICATION, IMPLICIT)) for _ in range(2)]
+    assert Rejected(LIMIT_EXCEEDED) in Modality(site.listener).associate((VERIFICATION, IMPLICIT))
+
+
+def test_a_peer_that_is_alone_may_take_every_place(tmp_path: Path) -> None:
+    site = Site(tmp_path, associations=4, peers={"CT1": {}})
+    [site.modality((VERIFICATION, IMPLICIT)) for _ in range(4)]
+    assert Rejected(LIMIT_EXCEEDED) in Modality(site.listener).associate((VERIFICATION, IMPLICIT))
+
+
+def test_of_too_many_connections_that_ask_for_nothing_the_oldest_of_the_greediest_address_is_cut(site: Site) -> None:
+    patient = Modality(site.listener, host="127.0.0.7")
+    greedy = [Modality(site.listener) for _ in range(HALF_OPEN + 5)]
+    assert [one.transport.disconnected for one in greedy] == [True] * 6 + [False] * (HALF_OPEN - 1)
+    assert any(isinstance(h, Accepted) for h in patient.associate((VERIFICATION, IMPLICIT)))
+    assert site.sample("protocol_errors_total", fault="too many connections without an association") == 6
+
+
+@pytest.mark.parametrize(
+    ("identity", "reason"),
+    [
+        (None, "user identity missing"),
+        (Identity(IdentityKind.PASSCODE, b"anna", b"wrong"), "user identity not accepted"),
+        (Identity(IdentityKind.PASSCODE, b"otto", b"4711"), "user identity not accepted"),
+        (Identity(IdentityKind.USER, b"anna"), "user identity not accepted"),
+        (Identity(IdentityKind.KERBEROS, b"ticket"), "user identity of a kind that is not supported"),
+        (Identity(IdentityKind.SAML, b"<saml/>"), "user identity of a kind that is not supported"),
+        (Identity(9, b"anna", b"4711"), "user identity of a kind that is not supported"),
+        (Identity(IdentityKind.PASSCODE, b"anna", b"4711"), ""),
+        (Identity(IdentityKind.PASSCODE, b"anna", b"4711", wants_answer=True), ""),
+    ],
+)
+def test_a_peer_says_who_it_is(tmp_path: Path, identity: Identity | None, reason: str) -> None:
+    site = Site(tmp_path, peers={"CT1": {"identity": {"user": "anna", "passcode": "4711"}}, "*": {}})
+    answer = Modality(site.listener).associate((VERIFICATION, IMPLICIT), identity=identity)
+    if reason:
+        assert Rejected(Rejection(1, 1, 1)) in answer
+        assert site.sample("associations_rejected_total", reason=reason) == 1
+    else:
+        [accepted] = [h.answer for h in answer if isinstance(h, Accepted)]
+        assert identity is not None
+        assert accepted.identified == identity.wants_answer
+    assert not {"anna", "otto", "4711", "wrong"} & set(site.logged.getvalue().split())
+
+
+def test_a_user_name_alone_will_do_where_no_passcode_is_asked_for(tmp_path: Path) -> None:
+    site = Site(tmp_path, peers={"CT1": {"identity": {"user": "anna"}}})
+    named = Identity(IdentityKind.USER, b"anna")
+    assert any(isinstance(h, Accepted) for h in Modality(site.listener).associate((VERIFICATION, IMPLICIT), identity=named))
+
+
+def test_an_identity_that_nobody_asked_for_is_passed_over(site: Site) -> None:
+    told = Identity(IdentityKind.JWT, b"token", wants_answer=True)
+    [accepted] = [h.answer for h in Modality(site.listener).associate((VERIFICATION, IMPLICIT), identity=told) if isinstance(h, Accepted)]
+    assert not accepted.identified
 
 
 @pytest.mark.parametrize(
@@ -329,6 +438,34 @@ def test_an_idle_association_is_aborted_but_not_while_work_goes_on(site: Site) -
 
 
 # stopping
+
+
+def test_who_sends_an_object_drop_by_drop_is_aborted(site: Site) -> None:
+    modality = site.modality(*STORE)
+    modality.request(Field.C_STORE, CT, bytes(50_000), "1.2.3")
+    modality.send(modality.ask(Field.C_STORE, CT, bytes(50_000), "1.2.4")[:200])
+    for _ in range(40):
+        site.reactor.advance(60)
+        modality.shell.dataReceived(b"\0")
+    assert Aborted("peer", 0, 0) in modality.heard()
+    assert site.sample("protocol_errors_total", fault="slower than 100 bytes a second") == 1
+    assert len(left(site.spool)) == 1
+
+
+def test_a_slow_sender_is_let_to_end(site: Site) -> None:
+    modality = site.modality(*STORE)
+    data = modality.ask(Field.C_STORE, CT, bytes(300_000), "1.2.3")
+    for at in range(0, len(data), 10_000):
+        site.reactor.advance(60)
+        modality.shell.dataReceived(data[at : at + 10_000])
+    assert statuses(modality.heard()) == [0]
+
+
+def test_an_association_that_seldom_says_something_is_left_alone(site: Site) -> None:
+    modality = site.modality((VERIFICATION, IMPLICIT))
+    for _ in range(10):
+        site.reactor.advance(590)
+        assert modality.request(Field.C_ECHO, VERIFICATION) == [0]
 
 
 def test_stopping_answers_what_is_worked_on_and_aborts_the_rest(site: Site) -> None:
@@ -487,6 +624,56 @@ def test_an_identifier_too_large_or_damaged_is_refused(site: Site, data: bytes, 
     assert site.intake.found == []
 
 
+def test_too_many_matches_end_with_out_of_resources(site: Site) -> None:
+    site.intake.entries, site.intake.exceeded = entries("A", "B"), True
+    assert site.modality((WORKLIST, IMPLICIT)).request(Field.C_FIND, WORKLIST, identifier()) == [0xFF00, 0xFF00, 0xA700]
+
+
+def test_a_peer_has_terms_of_its_own(tmp_path: Path) -> None:
+    own = {"stations": "CT1", "modality": "CT", "most": 5, "ahead": "2d"}
+    site = Site(tmp_path, worklist={"most": 9, "past": "1d"}, peers={"CT7": {"worklist": own}, "*": {}})
+    for calling in ("CT7", "CT8"):
+        site.modality((WORKLIST, IMPLICIT), calling=calling).request(Field.C_FIND, WORKLIST, identifier())
+    first, second = site.intake.terms
+    assert (first.most, first.stations, first.modality, first.past, first.ahead) == (5, ("CT1",), "CT", 86400.0, 172800.0)
+    assert (second.most, second.stations, second.modality, second.past, second.ahead) == (9, (), "", 86400.0, None)
+
+
+@pytest.mark.parametrize(
+    ("worklist", "says"),
+    [
+        ({"station": "CT1"}, "unknown key station"),
+        ({"most": 0}, "most: write a whole number from 1 on"),
+        ({"ahead": "soon"}, "ahead"),
+        ("CT1", "needed here"),
+    ],
+)
+def test_mistakes_in_a_peers_worklist_are_told(tmp_path: Path, worklist: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=r"CT7\.worklist: .*" + says):
+        Site(tmp_path, peers={"CT7": {"worklist": worklist}})
+
+
+# availability, and the end of an association
+
+
+def test_a_notification_is_handed_over_and_answered(tmp_path: Path) -> None:
+    site = Site(tmp_path, services=["availability"])
+    said = Dataset()
+    said.StudyInstanceUID = "1.2"
+    modality = site.modality((AVAILABILITY, IMPLICIT), calling="ARCHIVE")
+    assert modality.request(Field.N_CREATE, AVAILABILITY, encode(said, IMPLICIT), "2.25.5") == [0]
+    [(caller, uid, dataset)] = site.intake.available
+    assert (caller.ae_title, uid, dataset.StudyInstanceUID) == ("ARCHIVE", "2.25.5", "1.2")
+
+
+def test_how_an_association_ended_is_told(site: Site) -> None:
+    modality = site.modality((VERIFICATION, IMPLICIT))
+    modality.send(written(modality.core.release()))
+    modality.lose()
+    site.modality((VERIFICATION, IMPLICIT), calling="CT2").lose()
+    assert site.intake.ended == [("CT1", True), ("CT1", False), ("CT2", False)]
+
+
 # performed procedure steps
 
 
@@ -540,6 +727,10 @@ def test_a_refusal_of_the_intake_is_the_answer(site: Site) -> None:
         ({"CT1": {"associations": 0}}, "CT1.associations: write a whole number"),
         ({"CT1": {"private": "yes"}}, "CT1.private: write true or false"),
         ({"CT1": "refused"}, "CT1: write refuse"),
+        ({"CT1": {"identity": {"passcode": "4711"}}}, "CT1.identity: write user:"),
+        ({"CT1": {"identity": {"user": "anna", "passcode": 4711}}}, "CT1.identity: user: and passcode: are texts"),
+        ({"CT1": {"certificate": "sha256:12"}}, "CT1.certificate: write names"),
+        ({"CT1": {"certificate": []}}, "CT1.certificate: name at least one"),
         ({"AN AE TITLE THAT IS TOO LONG": {}}, "1 to 16 characters"),
     ],
 )

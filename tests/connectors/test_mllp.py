@@ -44,7 +44,7 @@ def test_defaults() -> None:
         "UNICODE UTF-8",
     )
     destination = DESTINATION.read({"host": "h", "port": 1})
-    assert destination["retry"] == {"first": 1.0, "most": 300.0, "park_after": None}
+    assert destination["retry"] == {"first": 1.0, "most": 300.0, "park_after": None, "tries": 5}
 
 
 def test_they_are_what_the_engine_wants(bench: Bench) -> None:

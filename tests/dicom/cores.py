@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from broker.dicom import dimse
+from broker.dicom.associate import write_accept, write_reject, write_request
 from broker.dicom.association import Association
 from broker.dicom.dimse import Field
 from broker.dicom.happenings import Happening, Timer, Write
-from broker.dicom.negotiation import (
-    CALLING_NOT_RECOGNISED,
-    TRANSFER_NOT_SUPPORTED,
-    Offer,
-    Request,
-    write_accept,
-    write_reject,
-    write_request,
-)
+from broker.dicom.negotiation import CALLING_NOT_RECOGNISED, TRANSFER_NOT_SUPPORTED, Offer, Request
 from broker.dicom.pdus import RELEASE_RP, RELEASE_RQ, Limits, abort_pdu
 from broker.dicom.states import Input, State
 

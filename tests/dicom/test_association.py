@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.dicom import dimse
+from broker.dicom.associate import write_request
 from broker.dicom.association import Association
 from broker.dicom.dimse import Field, Status
 from broker.dicom.happenings import (
@@ -24,7 +25,7 @@ from broker.dicom.happenings import (
     ReleaseRequested,
     Requested,
 )
-from broker.dicom.negotiation import CALLED_NOT_RECOGNISED, Context, Offer, Rejection, Request, write_request
+from broker.dicom.negotiation import CALLED_NOT_RECOGNISED, Context, Offer, Rejection, Request
 from broker.dicom.pdus import Limits, abort_pdu
 from broker.dicom.states import State
 from broker.errors import LocalProtocolError

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from broker.dicom.charset import fits, is_known
+from broker.dicom.charset import fits, is_known, to_unicode
 from broker.dicom.coerce import coerce
 from broker.dicom.dataset import encode_header, read_header
 from broker.dicom.files import file_meta
@@ -250,3 +250,42 @@ def test_private_attributes_are_found_by_their_creator() -> None:
     [originals] = got.OriginalAttributesSequence[0].ModifiedAttributesSequence
     kept = originals.private_block(0x0029, "SIEMENS CSA HEADER")
     assert (kept[0x08].value, kept[0x09].value) == ("IMAGE NUM 4", "old")
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_all_text_moves_to_unicode_wherever_it_stands(tmp_path: Path, syntax: str) -> None:
+    ds = ct()
+    ds.file_meta.TransferSyntaxUID = syntax
+    ds.StudyDescription = "Schädel"
+    ds.private_block(0x0043, "GEMS_PARM_01", create=True).add_new(0x62, "SH", "Küche")
+    inner, deeper = Dataset(), Dataset()
+    deeper.private_block(0x0043, "GEMS_PARM_01", create=True).add_new(0x62, "SH", "Öl")
+    inner.RequestedProcedureDescription, inner.ReferencedStudySequence = "Hüfte", [deeper]
+    ds.RequestAttributesSequence = [inner]
+    raw = part10(ds, syntax, syntax == ImplicitVRLittleEndian)
+    path = tmp_path / "a.dcm"
+    path.write_bytes(raw)
+    header, offset = read_header(path)
+    header = coerce(header, {"PatientName": "山田^太郎", "PatientComments": "Γεια"}, reason="COERCE", system="B", now=NOW, source="CT1")
+    path.write_bytes(file_meta(ds.SOPClassUID, ds.SOPInstanceUID, syntax) + encode_header(header, syntax) + raw[offset:])
+    got = dcmread(path)
+    assert got.SpecificCharacterSet == "ISO_IR 192"
+    assert (got.PatientName, got.PatientComments, got.StudyDescription) == ("山田^太郎", "Γεια", "Schädel")
+    assert got[0x0043, 0x1062].value == "Küche"
+    [item] = got.RequestAttributesSequence
+    assert (item.RequestedProcedureDescription, item.ReferencedStudySequence[0][0x0043, 0x1062].value) == ("Hüfte", "Öl")
+    assert got[0x0009, 0x1001].value == bytes(range(256))  # what is no text keeps its bytes
+    [note] = got.OriginalAttributesSequence
+    assert (note.SourceOfPreviousValues, note.ModifiedAttributesSequence[0].PatientName) == ("CT1", "DOE^JANE")
+    assert got.PixelData == ds.PixelData
+
+
+def test_private_text_without_a_vr_that_is_not_valid_is_not_rewritten(tmp_path: Path) -> None:
+    ds = ct(charset="ISO_IR 192")
+    block = ds.private_block(0x0043, "GEMS_PARM_01", create=True)
+    block.add_new(0x62, "UN", b"K\xfcche")  # latin 1 under the name of UTF-8
+    path = tmp_path / "a.dcm"
+    path.write_bytes(part10(ds, ImplicitVRLittleEndian, implicit=True))
+    header, _ = read_header(path)
+    with pytest.raises(MessageError, match="not valid in its Specific Character Set"):
+        to_unicode(header)

@@ -35,7 +35,7 @@ def of(message_kind: type, made: object) -> object:
 
 def test_a_store_request_of_pynetdicom_is_read() -> None:
     made = primitive(C_STORE, MessageID=9, AffectedSOPClassUID=CT, AffectedSOPInstanceUID="1.2.3", Priority=2, DataSet=BytesIO(b"x"))
-    assert dimse.parse(theirs(of(C_STORE_RQ, made))) == Command(Field.C_STORE, 9, True, CT, "1.2.3")
+    assert dimse.parse(theirs(of(C_STORE_RQ, made))) == Command(Field.C_STORE, 9, True, CT, "1.2.3", priority=2)
 
 
 def test_a_set_request_of_pynetdicom_is_read() -> None:

@@ -19,7 +19,7 @@ from pydicom.uid import (
 
 from broker.dicom.dataset import encode
 from broker.dicom.files import file_meta
-from broker.dicom.scan import ROUTING, scan
+from broker.dicom.scan import ROUTING, scan, scan_header
 from broker.errors import MessageError
 from tests.dicom.objects import ct, dataset_bytes, part10
 
@@ -171,3 +171,49 @@ def test_implicit_scan_agrees_with_pydicom() -> None:
     ds = ct()
     data = file_meta(ds.SOPClassUID, ds.SOPInstanceUID, ImplicitVRLittleEndian) + dataset_bytes(ds, implicit=True)
     assert scan(data, ["StudyInstanceUID", "InstanceNumber"]) == {"StudyInstanceUID": ds.StudyInstanceUID, "InstanceNumber": "1"}
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_items_and_private_attributes(tmp_path: Path, syntax: str) -> None:
+    ds = ct()
+    first, second = ds.RequestAttributesSequence[0], Dataset()
+    second.ScheduledProcedureStepID = "S2"
+    second.private_block(0x0029, "OTHER", create=True).add_new(0x10, "LO", "not this")
+    second.private_block(0x0029, "ACME", create=True).add_new(0x10, "LO", "in the item")
+    ds.RequestAttributesSequence = [first, second]
+    block = ds.private_block(0x0029, "ACME", create=True)
+    block.add_new(0x10, "LO", "north")
+    block.add_new(0x11, "SQ", [second])
+    path = tmp_path / "a.dcm"
+    path.write_bytes(part10(ds, syntax, syntax == ImplicitVRLittleEndian))
+    wanted = {
+        "RequestAttributesSequence.ScheduledProcedureStepID": "S1",
+        "RequestAttributesSequence[2].ScheduledProcedureStepID": "S2",
+        'RequestAttributesSequence[2].(0029,"ACME",10)': "in the item",
+        '(0029,"ACME",10)': "north",
+    }
+    absent = ['(0029,"NOBODY",10)', "RequestAttributesSequence[3].ScheduledProcedureStepID", 'RequestAttributesSequence.(0029,"ACME",10)']
+    assert scan(path, [*wanted, *absent, "PatientID"]) == {**wanted, "PatientID": "4711"}
+    if syntax == ExplicitVRLittleEndian:  # without a VR, a private sequence of unknown length is known by nothing
+        assert scan(path, ['(0029,"ACME",11).ScheduledProcedureStepID']) == {'(0029,"ACME",11).ScheduledProcedureStepID': "S2"}
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, JPEGBaseline8Bit])
+def test_the_first_bytes_of_a_dataset_tell_what_the_file_does(syntax: str) -> None:
+    ds = ct()
+    data, body = file_in(syntax, ds), encode(ds, syntax)
+    cut = scan_header(body, syntax)
+    assert cut is not None
+    assert cut == scan(data)
+
+
+def test_first_bytes_that_do_not_reach_far_enough_tell_nothing() -> None:
+    body = encode(ct(), ExplicitVRLittleEndian)
+    assert [scan_header(body[:size], ExplicitVRLittleEndian) for size in range(0, 120, 7)] == [None] * 18
+    assert scan_header(body, DeflatedExplicitVRLittleEndian) is None
+
+
+def test_first_bytes_that_are_wrong_are_a_message_error() -> None:
+    nested = b"\x08\x00\x40\x11SQ\0\0\x10\0\0\0" + b"\x08\x00\x50\x11" + bytes(12)
+    with pytest.raises(MessageError, match="no item"):
+        scan_header(nested, ExplicitVRLittleEndian, ["ReferencedImageSequence.ReferencedSOPInstanceUID"])

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from broker.config.load import load
 from broker.config.models import Config
 from broker.connectors import registry
-from broker.connectors.base import Caller
+from broker.connectors.base import Caller, Early
 from broker.dicom.scan import ROUTING
 from broker.engine.again import Again
 from broker.engine.clock import SiteClock
@@ -97,18 +97,20 @@ class House:
         raw = message.encode() if isinstance(message, str) else message
         return self.wait(self.hl7.receive_hl7("hospital", "127.0.0.1:40000", raw)).decode()
 
-    def store(self, dataset: Any) -> int:
+    def store(self, dataset: Any, early: Early = None) -> int:
         """Let CT1 store an object, and return the status."""
+        return self.wait(self.dicom.receive_instance(CT1, self.spooled(dataset), early=early))
+
+    def spooled(self, dataset: Any) -> Spooled:
+        """Put an object into the spool."""
         from broker.dicom.dataset import encode
         from broker.dicom.files import file_meta
 
         meta = dataset.file_meta
-        file = self.spool.begin()
-        header = file_meta(dataset.SOPClassUID, dataset.SOPInstanceUID, meta.TransferSyntaxUID)
-        file.write([header, encode(dataset, meta.TransferSyntaxUID)])
-        name, size, digest = self.wait(file.finish(len(header)))
-        spooled = Spooled(name, dataset.SOPClassUID, dataset.SOPInstanceUID, meta.TransferSyntaxUID, size, digest)
-        return self.wait(self.dicom.receive_instance(CT1, spooled))
+        file = self.spool.begin(file_meta(dataset.SOPClassUID, dataset.SOPInstanceUID, meta.TransferSyntaxUID))
+        file.write([encode(dataset, meta.TransferSyntaxUID)])
+        name, size, digest = self.wait(file.finish())
+        return Spooled(name, dataset.SOPClassUID, dataset.SOPInstanceUID, meta.TransferSyntaxUID, size, digest)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""

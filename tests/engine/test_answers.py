@@ -374,7 +374,7 @@ def test_a_sender_that_repeats_what_was_refused_goes_on_once_it_is_routed(
     assert sender.send(adt("A1", asks, patient="")) == heard
     assert sender.send(adt("A1", asks, patient="")) == heard
     with pytest.MonkeyPatch.context() as patch:  # somebody mends the route, and takes the message up again
-        patch.setattr(house.intake, "_judge", lambda *args: Verdict("routed"))
+        patch.setattr(house.intake, "judge", lambda *args: Verdict("routed"))
         house.wait(house.again.route(1))
     assert sender.send(adt("A1", asks, patient="")) == [f"{code} A1" for code in mended]
     assert house.rows("select count(*) from message") == [(1,)]

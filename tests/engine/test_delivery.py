@@ -8,7 +8,8 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
-from broker.engine.delivery import Courier, RetryPolicy
+from broker.engine.delivery import Courier
+from broker.engine.troubles import RetryPolicy
 from broker.errors import Refused, Retry
 from broker.model import Delivery, Outgoing, Received
 from broker.obs.log import Log
@@ -253,7 +254,7 @@ class Outage:
     def __init__(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begin, self.engine, self.monkeypatch = house.db._engine.begin, house.db._engine, monkeypatch
 
-        def begin(write: bool) -> Transaction:
+        def begin(write: bool, **how: object) -> Transaction:
             raise TransactionLost("no connection", fatal=False)
 
         monkeypatch.setattr(self.engine, "begin", begin)

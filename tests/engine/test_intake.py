@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 
+from broker.connectors.base import PerformedAnswer
 from broker.dicom.dataset import dataset_of
 from broker.model import Outgoing
 from broker.store import audit, outbox
@@ -187,12 +188,12 @@ def test_a_retransmission_is_known_also_after_its_control_id_was_used_for_someth
 def test_an_object_that_was_refused_may_come_again_and_leaves_no_file(tmp_path: Path) -> None:
     house = House(tmp_path)
     image = ct_image("4711", "DOE^JANE", "ACC1", "1.2.3")
-    channels = house.dicom._intake._router._by_source
-    house.dicom._intake._router._by_source = {}  # no channel hears of the modalities
+    channels = house.dicom._intake.router._by_source
+    house.dicom._intake.router._by_source = {}  # no channel hears of the modalities
     assert house.store(image) == 0x0124
     assert house.store(image) == 0x0124
     assert list(house.spool.names()) == []
-    house.dicom._intake._router._by_source = channels
+    house.dicom._intake.router._by_source = channels
     house.say(order(1))
     assert house.store(image) == 0
     assert len(list(house.spool.names())) == 1
@@ -257,18 +258,70 @@ def test_what_a_message_sends_when_it_is_routed_again_has_control_ids_of_its_own
     assert [delivery.control_id for delivery in house.sent] == ["1.2", "1.3"]
 
 
+BEGUN = {
+    "PerformedProcedureStepStatus": "IN PROGRESS",
+    "PerformedProcedureStepID": "P1",
+    "PerformedStationAETitle": "CT1",
+    "PerformedProcedureStepStartDate": "20260302",
+    "PerformedProcedureStepStartTime": "100500",
+    "Modality": "CT",
+    "ScheduledStepAttributesSequence.StudyInstanceUID": "1.2.3",
+    "ScheduledStepAttributesSequence.AccessionNumber": "ACC1",
+}
+ENDED = {
+    "PerformedProcedureStepStatus": "COMPLETED",
+    "PerformedProcedureStepEndDate": "20260302",
+    "PerformedProcedureStepEndTime": "102000",
+    "PerformedSeriesSequence.SeriesInstanceUID": "1.2.4",
+}
+
+
 def test_an_mpps_is_answered_by_what_is_wrong_with_it(house: House) -> None:
     house.say(order(1))
-    begun = dataset_of({"PerformedProcedureStepStatus": "IN PROGRESS", "ScheduledStepAttributesSequence.AccessionNumber": "ACC1"})
-    ended = dataset_of({"PerformedProcedureStepStatus": "COMPLETED"})
+    begun, ended = dataset_of(BEGUN), dataset_of(ENDED)
+    early = dataset_of({name: value for name, value in ENDED.items() if "End" not in name})
 
-    def perform(create: bool, uid: str, attributes: Dataset) -> int:
+    def perform(create: bool, uid: str, attributes: Dataset) -> PerformedAnswer:
         return house.wait(house.dicom.receive_performed(CT1, create, uid, attributes))
 
-    assert perform(True, "1.2.1", Dataset()) == 0x0120
-    assert perform(False, "1.2.1", ended) == 0x0112
-    assert perform(True, "1.2.1", begun) == 0x0000
-    assert perform(True, "1.2.1", begun) == 0x0000  # sent again
-    assert perform(True, "1.2.1", ended) == 0x0111
-    assert perform(False, "1.2.1", ended) == 0x0000
+    missing = perform(True, "1.2.1", Dataset())
+    assert (missing.status, missing.attributes, missing.comment) == (0x0120, (0x00080060,), "required attribute is missing")
+    assert perform(True, "1.2.1", dataset_of({**BEGUN, "Modality": ""})).status == 0x0121
+    assert perform(True, "1.2.1", dataset_of({**BEGUN, "PerformedProcedureStepStatus": "ON FIRE"})).status == 0x0106
+    assert perform(False, "1.2.1", ended).status == 0x0112
+    assert perform(True, "1.2.1", begun).status == 0x0000
+    assert perform(True, "1.2.1", begun).status == 0x0000  # sent again
+    assert perform(True, "1.2.1", ended).status == 0x0111
+    other = perform(False, "1.2.1", dataset_of({"Modality": "MR"}))
+    assert (other.status, other.attributes) == (0x0106, (0x00080060,))
+    assert perform(False, "1.2.1", early).attributes == (0x00400250,)
+    assert perform(False, "1.2.1", ended).status == 0x0000
     assert house.rows("select status from exams") == [("completed",)]
+    assert perform(False, "1.2.1", ended).status == 0x0000  # sent again
+    final = perform(False, "1.2.1", dataset_of({"CommentsOnThePerformedProcedureStep": "x"}))
+    assert (final.status, final.error_id) == (0x0110, 0xA710)
+    assert final.comment == "performed procedure step object may no longer be updated"
+
+
+def test_what_the_sender_thinks_accepted_is_parked_and_not_refused(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.dicom._intake.router._by_source = {}  # no channel hears of the modalities
+    told: list[None] = []
+    assert house.store(ct_image("4711", "DOE^JANE", "ACC1", "1.2.3"), early=lambda: told.append(None)) == 0
+    assert told == [None]
+    assert house.rows("select state from message") == [("parked",)]
+    assert len(list(house.spool.names())) == 1
+
+
+def test_images_that_arrive_together_are_all_counted_at_their_exam_and_one_that_fails_harms_no_other(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.say(order(1))
+    images = [ct_image("4711", "DOE^JANE", "ACC1", f"1.2.{number}") for number in range(4)]
+    del images[2].StudyInstanceUID
+    waiting = [house.dicom.receive_instance(CT1, house.spooled(image)) for image in images]
+    assert [house.wait(one) for one in waiting] == [0, 0, 0, 0]
+    assert house.rows("select state, count(*) from message where kind = 'C-STORE' group by state order by state") == [
+        ("parked", 1),
+        ("routed", 3),
+    ]
+    assert house.rows("select images from exams") == [(3,)]

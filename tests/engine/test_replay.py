@@ -70,9 +70,14 @@ class Story:
             "Modality": "CT",
             "PerformedProcedureStepStartDate": "20260302",
             "PerformedProcedureStepStartTime": "080100",
+            "PerformedProcedureStepID": "P1",
+            "PerformedStationAETitle": "CT1",
         }
+        if not create:
+            step |= {"PerformedProcedureStepEndDate": "20260302", "PerformedProcedureStepEndTime": "081000"}
+            step |= {"PerformedSeriesSequence.SeriesInstanceUID": "1.2.4"}
         found: Dataset = dataset_of(step)
-        assert self.house.wait(self.house.dicom.receive_performed(CT1, create, "1.2.3.4", found)) == 0
+        assert self.house.wait(self.house.dicom.receive_performed(CT1, create, "1.2.3.4", found)).status == 0
 
 
 @pytest.fixture

@@ -281,7 +281,7 @@ async def test_a_context_the_archive_does_not_know_is_refused(reactor: Any, tmp_
     sending = Sending(reactor, tmp_path, port)
     ds = ct(8)
     ds.SOPClassUID = "1.2.3.4.5"
-    with pytest.raises(Refused, match=r"SOP class 1\.2\.3\.4\.5, transfer syntax 1\.2\.840\.10008\.1\.2\.1"):
+    with pytest.raises(Refused, match=r"SOP class 1\.2\.3\.4\.5: transfer syntax 1\.2\.840\.10008\.1\.2\.1"):
         await sending.destination.send(delivery(sending.keep(ds)))
     await sending.destination.close()
 

@@ -212,7 +212,7 @@ async def test_a_warning_is_an_answer_and_a_refusal_a_refusal(reactor: Any, tmp_
     ds = ct()
     one = delivery(keep(kept, part10(ds), ds, ExplicitVRLittleEndian))
     archive.status = 0xB000
-    assert await sender.send(one) == "0xB000"
+    assert await sender.send(one) == "0xB000 coercion of data elements, taken with a warning"
     archive.status = 0xA700
     with pytest.raises(Retry, match="0xA700"):
         await sender.send(one)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from broker.dicom.dataset import dataset_of
+from broker.dicom.performedstep import EMPTY
 from broker.errors import MessageError
 from broker.hl7.message import Message
 from broker.model import Spooled
@@ -15,8 +16,8 @@ from broker.pipeline import performed, requests
 from broker.pipeline.fields import DICOM_FIELDS, HL7_FIELDS, TABLES
 from broker.pipeline.header import Header
 from broker.pipeline.tables import read_table
-from broker.ris.entities import Composite
-from broker.ris.events import Identifier, MergePatients, PlaceOrder, Procedure, ReceiveReport, RegisterPatient
+from broker.ris.entities import Composite, Performed
+from broker.ris.events import Identifier, MergePatients, PlaceOrder, Procedure, ReceiveReport, RegisterPatient, ScheduledItem, SeriesMade
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = {path.stem: read_table(path.stem, path.read_text())[0] for path in (ROOT / "mappings").glob("*.csv")}
@@ -150,7 +151,8 @@ def test_an_mpps_is_a_performed_step() -> None:
         "PerformedSeriesSequence.SeriesInstanceUID": "1.2.1",
         "PerformedSeriesSequence.ReferencedImageSequence.ReferencedSOPInstanceUID": "1.2.1.1",
     }
-    made = performed.perform_step(Header({}, dataset_of(attributes), kind="N-SET", sender="CT1", uid="5.1"), DICOM_FIELDS["performed"])
+    header = Header({}, dataset_of(attributes), kind="N-SET", sender="CT1", uid="5.1")
+    made = performed.perform_step(header, DICOM_FIELDS["performed"], lambda uid: None, None)
     assert (made.uid, made.create, made.status, made.accession, made.study_uid, made.sps_id) == (
         "5.1",
         False,
@@ -160,12 +162,54 @@ def test_an_mpps_is_a_performed_step() -> None:
         "S1",
     )
     assert (made.station, made.started_at, made.ended_at, made.series, made.instances) == ("CT1", "20260302100500", "20260302", 1, 1)
+    assert made.made == (SeriesMade("1.2.1", 1),)
 
 
 def test_an_n_create_says_its_status() -> None:
     with pytest.raises(MessageError) as caught:
-        performed.perform_step(Header({}, dataset_of({}), kind="N-CREATE"), DICOM_FIELDS["performed"])
-    assert (caught.value.path, caught.value.code) == ("PerformedProcedureStepStatus", 101)
+        performed.perform_step(
+            Header({}, dataset_of({}), kind="N-CREATE"), DICOM_FIELDS["performed"], lambda uid: None, None, complete=False
+        )
+    assert (caught.value.path, caught.value.code) == ("PerformedProcedureStepStatus", EMPTY)
+
+
+def test_what_was_begun_under_an_earlier_broker_is_ended_as_it_comes() -> None:
+    header = Header({}, dataset_of({"PatientID": "4711", "PerformedProcedureStepStatus": "COMPLETED"}), kind="N-SET", uid="5.1")
+    made = performed.perform_step(header, DICOM_FIELDS["performed"], lambda uid: (Performed(status="IN PROGRESS"), b""), None)
+    assert (made.status, made.patient_id) == ("COMPLETED", "4711")
+
+
+REASONS, _ = read_table("discontinuation", "code,scheme,action,meaning\n110514,DCM,reschedule,Wrong entry\nX,,discontinue,Own\n")
+
+
+@pytest.mark.parametrize(
+    ("code", "scheme", "expected"),
+    [
+        ("110514", "DCM", ("110514", "DCM", "Wrong entry", "reschedule")),
+        ("110514", "99OTHER", ("110514", "99OTHER", "", "discontinue")),
+        ("X", "99LOCAL", ("X", "99LOCAL", "Own", "discontinue")),
+        ("NEW", "DCM", ("NEW", "DCM", "", "discontinue")),
+        ("", "", ("", "", "", "discontinue")),
+    ],
+)
+def test_a_discontinuation_means_what_the_table_says(code: str, scheme: str, expected: tuple[str, ...]) -> None:
+    reason = "PerformedProcedureStepDiscontinuationReasonCodeSequence"
+    attributes = {"PerformedProcedureStepStatus": "DISCONTINUED"}
+    attributes |= {f"{reason}.CodeValue": code, f"{reason}.CodingSchemeDesignator": scheme} if code else {}
+    header = Header({}, dataset_of(attributes), kind="N-SET", uid="5.1")
+    made = performed.perform_step(header, DICOM_FIELDS["performed"], lambda uid: None, REASONS)
+    assert (made.reason_code, made.reason_scheme, made.reason, made.outcome) == expected
+
+
+def test_every_item_of_an_mpps_says_what_is_performed() -> None:
+    attributes = dataset_of({"ScheduledStepAttributesSequence.AccessionNumber": "A1", "PerformedProcedureStepStatus": "IN PROGRESS"})
+    second = dataset_of(
+        {"AccessionNumber": "A2", "ScheduledProcedureStepID": "S2", "RequestedProcedureID": "R2", "StudyInstanceUID": "1.2"}
+    )
+    attributes.ScheduledStepAttributesSequence = [*attributes.ScheduledStepAttributesSequence, second]
+    header = Header({}, attributes, kind="N-CREATE", uid="5.1")
+    made = performed.perform_step(header, DICOM_FIELDS["performed"], lambda uid: None, None, complete=False)
+    assert made.items == (ScheduledItem("A1"), ScheduledItem("A2", "1.2", "S2", "R2"))
 
 
 def test_a_stored_image_is_what_the_spool_holds() -> None:

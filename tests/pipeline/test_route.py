@@ -71,6 +71,8 @@ class Engine:
     def view(self) -> Mapping[str, Any]:
         return self._view
 
+    instance = None
+
     def find_exam(self, **keys: str) -> Mapping[str, Any] | None:
         self.asked.append(keys)
         return self._exam if keys == {"accession": "A1"} else None
@@ -257,7 +259,7 @@ def test_the_keywords_a_route_reads_are_known() -> None:
 
 def test_a_request_that_is_no_image_cannot_be_sent_on() -> None:
     with pytest.raises(MessageError):
-        route("to: [{send: archive}]", "dicom").run(Header({}, kind="N-SET"), Engine())
+        route("to: [{send: archive}]", "dicom").run(Header({}, kind="C-FIND"), Engine())
 
 
 @pytest.mark.parametrize(

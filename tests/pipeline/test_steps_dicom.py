@@ -142,8 +142,8 @@ WRONG = {
     "set: {kind: x}": "kind is not an attribute",
     "set: {'RequestAttributesSequence[1]': x}": "names an item",
     "set: {'(0029,1010)': x}": "is private: name it with its creator",
-    "copy: {from: 'RequestAttributesSequence[2].ScheduledProcedureStepID', to: StudyID}": "is not read while an object arrives",
-    "move: {from: 'RequestAttributesSequence[2].ScheduledProcedureStepID', to: StudyID}": "is not read while an object arrives",
+    "copy: {from: 'RequestAttributesSequence[2]', to: StudyID}": "names an item; name an attribute in it",
+    "move: {from: '(0029,10)', to: StudyID}": "write it like",
     "keep: PatientIDD": "no DICOM keyword",
     "remove: (0008,0018)": "an object without SOPInstanceUID is none",
     "set: {TransferSyntaxUID: 1.2.840.10008.1.2}": "no part of the header",
@@ -169,3 +169,31 @@ def test_a_request_of_an_earlier_broker_is_read() -> None:
     old = encode_request(StoreRequest(SPOOLED, {"PatientID": "1"}))
     assert b"removals" not in old
     assert decode_request(old).removals == ()
+
+
+PLACES = {
+    '(0029,"ACME",10)': "north",
+    "RequestAttributesSequence[2].ScheduledProcedureStepID": "S2",
+    'RequestAttributesSequence[2].(0029,"ACME",11)': "inner",
+}
+
+
+@pytest.mark.parametrize(("path", "value"), PLACES.items())
+def test_what_is_private_or_in_another_item_is_read(path: str, value: str) -> None:
+    quoted = path.replace('"', '\\"')
+    for step in (f'copy: {{from: "{quoted}", to: StudyID}}', f"set: {{StudyID: '{{{path}}}'}}"):
+        route, found = compiled(f"steps: [{step}]")
+        assert found == []
+        assert path in route.paths  # so that it is looked for as an object arrives
+        assert request(f"steps: [{step}]", {path: value}).changes["StudyID"] == value
+    route, found = compiled(f"accept: '{path} = {value} and Modality = CT'")
+    assert found == []
+    assert path in route.paths
+    assert route.accepts(Header({"Modality": "CT", path: value}))
+    assert not route.accepts(Header({"Modality": "CT", path: "other"}))
+
+
+def test_a_tag_in_a_condition_is_the_attribute() -> None:
+    route, found = compiled("accept: '(0010,0020) = 4711 and (not (0008,0060) in [MR, US])'")
+    assert found == []
+    assert route.accepts(Header(VALUES))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from broker.errors import MessageError
 from broker.ris.apply import apply
 from broker.ris.context import RisContext, SlotRules, Station
 from broker.ris.entities import Exam, Order, Patient, PatientIdentifier, Report, Step, Unmatched
@@ -70,8 +71,12 @@ class World:
     def do(self, request: Request) -> list[Event]:
         """Apply one request as the store does: what fails leaves nothing behind."""
         self.messages += 1
-        with self.tx.savepoint():
-            return apply(self.records, request, self.context)
+        try:
+            with self.tx.savepoint():
+                return apply(self.records, request, self.context)
+        except MessageError:
+            self.records.forget()
+            raise
 
     def told(self, request: Request) -> list[str]:
         return [event.name for event in self.do(request)]

@@ -116,7 +116,7 @@ def test_unknown_accession_number_is_kept_and_listed(ris: Any) -> None:
 
 def test_nothing_scheduled_is_listed(ris: Any) -> None:
     ris.place()
-    (event,) = ris.do(ris.start("", study_uid="1.2.3"))
+    (event,) = ris.do(ris.start("", study_uid="1.2.3", sps_id="NONE"))
     assert (event.name, event.reason) == ("unmatched.listed", "performed: no such study or step")
     assert states(ris) == ("SC", "scheduled", ["scheduled"])
 
@@ -143,9 +143,9 @@ def test_another_patient_is_listed(ris: Any) -> None:
     [
         (lambda ris: ris.end(uid="2.25.404"), "SOPInstanceUID", 204),
         (lambda ris: ris.start("NONE"), "SOPInstanceUID", 205),
-        (lambda ris: ris.end("COMPLETED"), "PerformedProcedureStepStatus", 207),
-        (lambda ris: ris.end("IN PROGRESS"), "PerformedProcedureStepStatus", 207),
-        (lambda ris: ris.end(""), "PerformedProcedureStepStatus", 207),
+        (lambda ris: ris.end("COMPLETED"), "PerformedProcedureStepStatus", 210),
+        (lambda ris: ris.end("IN PROGRESS"), "PerformedProcedureStepStatus", 210),
+        (lambda ris: ris.end(""), "PerformedProcedureStepStatus", 210),
     ],
 )
 def test_refused(ris: Any, request_: Any, path: str, code: int) -> None:

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from broker.errors import MessageError
-from broker.ris import images
-from broker.ris.entities import Instance, Patient
+from broker.ris.entities import Instance
 
 
 def test_counted_once_and_told_once(ris: Any) -> None:
@@ -74,14 +73,3 @@ def test_of_the_same_or_an_unknown_patient_is_linked(ris: Any, patient: str, iss
     exam = ris.place()
     ris.register("other")
     assert ris.told(ris.image("1", exam.study_uid, patient=patient, issuer=issuer)) == ["study.stored"]
-
-
-def test_patient_attributes_of_what_is_not_known(ris: Any) -> None:
-    nobody = ris.records.add(Patient(birth_date="1970", sex="U"))
-    assert images.patient_attributes(ris.records, nobody.id) == {
-        "PatientName": "",
-        "PatientID": "",
-        "IssuerOfPatientID": "",
-        "PatientBirthDate": "",
-        "PatientSex": "",
-    }

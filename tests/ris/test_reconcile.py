@@ -69,7 +69,7 @@ def test_performed_step_that_has_ended(ris: Any, status: str) -> None:
     ris.do(ris.start("", study_uid="1.2.3"))
     ris.do(ris.end(status))
     told = ris.told(ris.order(study_uid="1.2.3"))
-    assert told[-3:] == ["unmatched.resolved", "exam.started", f"exam.{status.lower()}"]
+    assert told[-4:] == ["unmatched.resolved", "exam.started", f"exam.{status.lower()}", "exam.replaced"]
     assert ris.records.one(Performed, uid="2.25.9001").exam_id == ris.exam().id
 
 

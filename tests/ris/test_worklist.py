@@ -8,11 +8,16 @@ from typing import Any
 import pytest
 from pydicom.datadict import dictionary_VR
 
-from broker.ris import worklist
+from broker.errors import MessageError
 from broker.ris.entities import Composite
 from broker.ris.events import Identifier, PatientData, Procedure
-from broker.ris.worklist import WorklistQuery, from_keys, matches, matches_name, query
+from broker.ris.matching import matches, matches_dates, matches_list, matches_name
+from broker.ris.names import fitted
+from broker.ris.worklist import LISTED, WorklistQuery, filters, for_stations, from_keys
+from broker.ris.worklist_entry import ATTRIBUTES, WorklistEntry, attributes
+from broker.store import worklist as rows
 
+STEP = "ScheduledProcedureStepSequence."
 KNEE = Procedure("MRKNEE", "MR knee", "MR", duration=30, cpt="73721", steps=(("MRK1", "Knee plain"), ("MRK2", "Knee contrast")))
 
 
@@ -28,9 +33,21 @@ def day(ris: Any) -> Any:
     return ris
 
 
+def query(ris: Any, wanted: WorklistQuery, page: int = 2) -> list[WorklistEntry]:
+    """What a query finds, a page at a time."""
+    entries: list[WorklistEntry] = []
+    after, more = rows.BEGINNING, True
+    while more:
+        read = rows.page(ris.tx, wanted, after, page)
+        entries += [rows.entry(*row) for row in read]
+        after, more = rows.place_of(read[-1][0]) if read else after, len(read) == page
+    fits = filters(wanted)
+    return [entry for entry in entries if all(fit(entry) for fit in fits)]
+
+
 def found(ris: Any, **keys: Any) -> list[str]:
     """The placer numbers of what a query finds."""
-    return [entry.order.placer_number for entry in query(ris.records, WorklistQuery(**keys))]
+    return [entry.order.placer_number for entry in query(ris, WorklistQuery(**keys))]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +95,7 @@ def test_keys(day: Any, keys: dict[str, str], expected: list[str]) -> None:
 
 
 def test_entry_has_all_that_surrounds_the_step(day: Any) -> None:
-    first, second = query(day.records, WorklistQuery(modality="MR"))
+    first, second = query(day, WorklistQuery(modality="MR"))
     assert [entry.step.protocol_code for entry in (first, second)] == ["MRK1", "MRK2"]
     assert (first.exam, first.order, first.patient) == (day.exam("P2"), day.the_order("P2"), day.holder("2"))
     assert [row.value for row in first.identifiers] == ["2"]
@@ -90,10 +107,10 @@ def test_only_what_waits(day: Any) -> None:
     assert found(day, modality="CT") == ["P1", "P3"]
     day.do(day.start(accession))
     assert found(day, modality="CT") == ["P3"]
-    assert found(day, modality="CT", in_progress=True) == ["P1", "P3"]
-    assert found(day, station="CT1", in_progress=True) == ["P1"]
+    assert found(day, modality="CT", states=LISTED) == ["P1", "P3"]
+    assert found(day, station="CT1", states=LISTED) == ["P1"]
     day.do(day.end())
-    assert found(day, modality="CT", in_progress=True) == ["P3"]
+    assert found(day, modality="CT", states=LISTED) == ["P3"]
 
 
 def test_what_is_on_hold_or_cancelled_is_left_out(day: Any) -> None:
@@ -107,26 +124,26 @@ def test_what_is_on_hold_or_cancelled_is_left_out(day: Any) -> None:
 def test_follows_a_merge(day: Any) -> None:
     day.merge("2", "1")
     assert found(day, patient_id="2") == found(day, patient_id="1") == ["P1", "P2", "P2"]
-    (entry,) = query(day.records, WorklistQuery(accession="A00000001"))
+    (entry,) = query(day, WorklistQuery(accession="A00000001"))
     assert (entry.patient.given, [row.value for row in entry.identifiers]) == ("Johann", ["2"])
 
 
 def test_from_keys() -> None:
     keys = {
-        "ScheduledStationAETitle": "CT1 ",
-        "Modality": "CT",
-        "ScheduledProcedureStepStartDate": "20260302-20260305",
-        "ScheduledProcedureStepStartTime": "080000.00-1200",
+        STEP + "ScheduledStationAETitle": "CT1 ",
+        STEP + "Modality": "CT",
+        STEP + "ScheduledProcedureStepStartDate": "20260302-20260305",
+        STEP + "ScheduledProcedureStepStartTime": "080000.00-1200",
         "PatientName": "DOE*",
         "PatientID": "1",
         "IssuerOfPatientID": "HOSP",
         "AccessionNumber": "A1",
         "RequestedProcedureID": "R1",
-        "ScheduledProcedureStepID": "S1",
+        STEP + "ScheduledProcedureStepID": "S1",
         "StudyInstanceUID": "1.2",
         "PatientWeight": "80",
     }
-    assert from_keys(keys, in_progress=True) == WorklistQuery(
+    assert from_keys(keys, LISTED) == WorklistQuery(
         station="CT1",
         modality="CT",
         date_low="20260302",
@@ -140,7 +157,7 @@ def test_from_keys() -> None:
         requested_procedure_id="R1",
         sps_id="S1",
         study_uid="1.2",
-        in_progress=True,
+        states=LISTED,
     )
 
 
@@ -156,7 +173,7 @@ def test_from_keys() -> None:
     ],
 )
 def test_date_keys(text: str, low: str, high: str) -> None:
-    wanted = from_keys({"ScheduledProcedureStepStartDate": text})
+    wanted = from_keys({STEP + "ScheduledProcedureStepStartDate": text})
     assert (wanted.date_low, wanted.date_high) == (low, high)
 
 
@@ -186,9 +203,8 @@ def test_names_without_case_or_empty_components() -> None:
 
 def test_attributes(day: Any) -> None:
     day.do(day.order("P4", "1", provider=Composite("7^GREY^MEREDITH"), requested_at="202603021100", station="CT1", priority="STAT"))
-    (entry,) = query(day.records, WorklistQuery(sps_id="SPS00000005"))
-    known = worklist.attributes(day.records, entry)
-    step = "ScheduledProcedureStepSequence."
+    (entry,) = query(day, WorklistQuery(sps_id="SPS00000005"))
+    known = attributes(entry)
     assert {key: known[key] for key in ("PatientName", "PatientID", "AccessionNumber", "StudyInstanceUID", "RequestingPhysician")} == {
         "PatientName": "DOE^JANE",
         "PatientID": "1",
@@ -196,11 +212,11 @@ def test_attributes(day: Any) -> None:
         "StudyInstanceUID": "2.25.4",
         "RequestingPhysician": "GREY^MEREDITH",
     }
-    assert known[step + "ScheduledStationAETitle"] == "CT1"
-    assert known[step + "ScheduledProcedureStepStartDate"] == "20260302"
-    assert known[step + "ScheduledProcedureStepStartTime"] == "080000"
-    assert known[step + "ScheduledProcedureStepStatus"] == "SCHEDULED"
-    assert known[step + "ScheduledProtocolCodeSequence.CodeValue"] == "CTCHEST"
+    assert known[STEP + "ScheduledStationAETitle"] == "CT1"
+    assert known[STEP + "ScheduledProcedureStepStartDate"] == "20260302"
+    assert known[STEP + "ScheduledProcedureStepStartTime"] == "080000"
+    assert known[STEP + "ScheduledProcedureStepStatus"] == "SCHEDULED"
+    assert known[STEP + "ScheduledProtocolCodeSequence.CodeValue"] == "CTCHEST"
 
 
 def test_attributes_fit_their_vr(ris: Any) -> None:
@@ -208,7 +224,7 @@ def test_attributes_fit_their_vr(ris: Any) -> None:
     reason = "cough since\nJanuary, " + "very " * 20
     person = PatientData((Identifier("4711"),), family="DOE", birth_date="1961")
     ris.do(replace(ris.order(procedure=procedure, reason=reason, priority="ASAP"), patient=person))
-    known = worklist.attributes(ris.records, query(ris.records, WorklistQuery())[0])
+    known = attributes(query(ris, WorklistQuery())[0])
     assert known["ReasonForTheRequestedProcedure"].startswith("cough since January, very")
     assert known["RequestedProcedurePriority"] == "HIGH"
     assert known["PatientBirthDate"] == ""
@@ -219,26 +235,130 @@ def test_attributes_fit_their_vr(ris: Any) -> None:
 
 
 def test_a_code_names_its_scheme(day: Any) -> None:
-    known = worklist.attributes(day.records, query(day.records, WorklistQuery(station="CT1"))[0])
+    known = attributes(query(day, WorklistQuery(station="CT1"))[0])
     for sequence in ("RequestedProcedureCodeSequence", "ScheduledProcedureStepSequence.ScheduledProtocolCodeSequence"):
         assert known[f"{sequence}.CodeValue"] == "CTCHEST"
         assert known[f"{sequence}.CodingSchemeDesignator"] == "L"  # private to the site, PS3.3 8.2 and HL7 table 0396
         assert known[f"{sequence}.CodeMeaning"] == "CT chest"
 
 
-def test_a_day_of_one_station_does_not_read_the_rest(day: Any) -> None:
-    asked: list[tuple[str, ...]] = []
-    between = day.records.between
-    day.records.between = lambda kind, field, *span, **match: asked.append((*span, *match.values())) or between(kind, field, *span, **match)
-    found(day, station="CT1", date_low="20260302", date_high="20260302", modality="CT")
-    assert asked == [("202603020000", "202603022359", "CT1")]
+def test_every_attribute_is_one_of_the_standard_and_fits(ris: Any) -> None:
+    """Also where everything is said, and too much of it."""
+    long = "very long, " * 30
+    person = PatientData((Identifier("4711"), Identifier("4712")), family="DOE", sex="F", allergies=("Nuts", long), alerts=("Pacemaker",))
+    said = dict.fromkeys(("patient_state", "special_needs", "transport", "contrast", "confidentiality", "vip", "history"), long)
+    people = Composite("7^GREY^MEREDITH~8^BAILEY^MIRANDA")
+    order = replace(
+        ris.order(**said), patient=person, weight="72.5", size="1.75", pregnancy="3", copies_to=people, visit=Composite("V1^^^HOSP")
+    )
+    ris.do(replace(order, performer=Composite("9&STEVENS&IZZIE^20260302"), ordered_at="20260301101500"))
+    known = attributes(query(ris, WorklistQuery())[0])
+    assert known.keys() == ATTRIBUTES.keys()
+    for path, text in known.items():
+        keyword = path.rpartition(".")[2]
+        most = {"SH": 16, "LO": 64, "CS": 16, "PN": 64, "LT": 10240}.get(dictionary_VR(keyword), 64)
+        assert all(len(value) <= most for value in text.split("\\")), path
+        assert text.isprintable(), path
+    expected = {
+        "Allergies": "Nuts\\" + fitted(long),
+        "MedicalAlerts": "Pacemaker",
+        "PatientWeight": "72.5",
+        "PatientSize": "1.75",
+        "PregnancyStatus": "3",
+        "OtherPatientIDs": "4712",
+        "AdmissionID": "V1",
+        "IssuerOfAdmissionID": "HOSP",
+        "NamesOfIntendedRecipientsOfResults": "GREY^MEREDITH\\BAILEY^MIRANDA",
+        "IssueDateOfImagingServiceRequest": "20260301",
+        "IssueTimeOfImagingServiceRequest": "101500",
+        "ReferencedStudySequence.ReferencedSOPInstanceUID": known["StudyInstanceUID"],
+        STEP + "ScheduledPerformingPhysicianName": "STEVENS^IZZIE",
+        STEP + "ScheduledProcedureStepEndTime": "082000",
+    }
+    assert {path: known[path] for path in expected} == expected
 
 
-def test_each_record_is_read_once_for_a_query(day: Any) -> None:
-    for number in range(10):
-        day.do(replace(day.order(f"Q{number}", "1"), requested_at="202603021500"))
-    read: list[tuple[type, int]] = []
-    get = day.records.get
-    day.records.get = lambda kind, id: read.append((kind, id)) or get(kind, id)
-    assert len(found(day, patient_id="1")) == 11
-    assert len(read) == len(set(read)) == 11 + 11 + 1  # exams, orders, the patient
+@pytest.mark.parametrize(
+    ("path", "key", "fits"),
+    [
+        ("PatientSex", "F", True),
+        ("PatientSex", "M", False),
+        ("PatientBirthDate", "19610101-19611231", True),
+        ("PatientBirthDate", "1962-", False),
+        ("PatientBirthDate", "-19601231", False),
+        ("ReferringPhysicianName", "grey*", True),
+        ("ReferringPhysicianName", "GREY", False),
+        ("RequestedProcedureDescription", "CT*", True),
+        ("RequestedProcedureCodeSequence.CodeValue", "CTCHEST", True),
+        ("RequestedProcedureCodeSequence.CodeValue", "MRKNEE", False),
+        (STEP + "ScheduledProtocolCodeSequence.CodeValue", "MR*", False),
+        (STEP + "ScheduledProtocolCodeSequence.CodeValue", "CTCHEST\\MRKNEE", True),
+        (STEP + "ScheduledProcedureStepStatus", "ARRIVED", False),
+        (STEP + "ScheduledProcedureStepStatus", "SCHEDULED", True),
+        (STEP + "ScheduledProcedureStepEndDate", "20260301", False),
+        (STEP + "ScheduledPerformingPhysicianName", "*", True),
+        ("AdmissionID", "", True),
+        ("PatientWeight", "80", True),  # told, and no key
+        ("PatientComments", "x", True),  # not known here, so no key either
+    ],
+)
+def test_every_other_attribute_of_the_entry_is_a_key(ris: Any, path: str, key: str, fits: bool) -> None:
+    person = PatientData((Identifier("4711"),), family="DOE", sex="F", birth_date="19610101")
+    ris.do(replace(ris.order(provider=Composite("7^GREY^MEREDITH")), patient=person))
+    assert len(query(ris, from_keys({path: key}))) == fits
+
+
+def test_a_modality_is_shown_its_stations() -> None:
+    def shown(station: str, stations: str, modality: str = "") -> tuple[str, str]:
+        wanted = for_stations(WorklistQuery(station=station), tuple(stations.split()), modality)
+        return wanted.station, wanted.modality
+
+    assert shown("", "CT1 CT2") == ("CT1\\CT2", "")
+    assert shown("CT2", "CT1 CT2") == ("CT2", "")
+    assert shown("CTROOM7", "CT1 CT2") == ("CT1\\CT2", "")
+    assert shown("CT*", "CT1 MR1") == ("CT1", "")
+    assert shown("CTROOM7", "") == ("CTROOM7", "")
+    assert shown("", "", "MR") == ("", "MR")
+    assert for_stations(WorklistQuery(modality="CT"), (), "MR").modality == "CT"
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "fits"),
+    [
+        ("MULLER*", "MÜLLER^ÉVA", True),  # a modality of ASCII asks as it was told
+        ("müller^eva", "MÜLLER^ÉVA", True),
+        ("YAMADA^TARO=山田^太郎", "YAMADA^TARO", True),
+        ("=山田^*", "YAMADA^TARO=山田^太郎", True),
+        ("SUZUKI^TARO=鈴木^太郎", "YAMADA^TARO", False),
+        ("ハ゛ッハ", "ハッハ", False),
+        ("", "DOE", True),
+        ("*", "", True),
+    ],
+)
+def test_names_with_accents_and_groups(key: str, name: str, fits: bool) -> None:
+    assert matches_name(key, name) is fits
+
+
+def test_lists_and_dates() -> None:
+    assert matches_list("1.2\\1.3", "1.3")
+    assert not matches_list("1.2\\1.3", "1.4")
+    assert matches_list("a*", "b\\ab")
+    assert matches_dates("20260302", "20260302")
+    assert not matches_dates("20260302", "")
+    assert matches_dates("*", "")
+
+
+def test_a_pattern_cannot_run_away() -> None:
+    assert not matches("*a" * 150 + "b", "a" * 64)
+    assert matches("*a" * 20 + "*", "a" * 64)
+    assert matches("a*?b", "axyb")
+    assert not matches("a*?b", "ab")
+    assert matches("a***", "a")
+    assert not matches("a?", "a")
+
+
+@pytest.mark.parametrize("key", ["1.2\\" * 500, "*a" * 201])
+def test_a_key_beyond_measure_is_refused(key: str) -> None:
+    with pytest.raises(MessageError) as refused:
+        from_keys({"StudyInstanceUID": key})
+    assert (refused.value.path, refused.value.code) == ("StudyInstanceUID", 102)

@@ -127,6 +127,7 @@ class Modality:
             setattr(step, keyword, texts(self.entry, keyword))
         for keyword in OF_STEP:
             setattr(step, keyword, texts(self.entry, f"{STEP}.{keyword}"))
+        step.StudyInstanceUID = step.StudyInstanceUID or generate_uid()  # without an entry the modality makes the study up
         step.ReferencedStudySequence = step.ScheduledProtocolCodeSequence = Items()
         performed = Dataset()
         for keyword in OF_PATIENT:
@@ -135,7 +136,7 @@ class Modality:
         performed.ScheduledStepAttributesSequence = Items([step])
         performed.PerformedProcedureStepID, performed.PerformedStationAETitle = "1", self.ae_title
         performed.PerformedProcedureStepStartDate, performed.PerformedProcedureStepStartTime = "20260302", "101500"
-        performed.PerformedProcedureStepStatus, performed.Modality = "IN PROGRESS", texts(self.entry, f"{STEP}.Modality")
+        performed.PerformedProcedureStepStatus, performed.Modality = "IN PROGRESS", texts(self.entry, f"{STEP}.Modality") or "CT"
         performed.PerformedSeriesSequence = Items()
         for path, value in changes.items():
             put(performed, path, value)

@@ -265,6 +265,19 @@ def lists_unmatched(play: Play, said: Said, value: list[Mapping[str, str]]) -> N
     same([partial(_text_of, one) for one in entries], [play.resolved(one) for one in value], entries)
 
 
+def person(play: Play, said: Said, value: str) -> None:
+    """Say on the command line where the images of a study belong."""
+    study, accession = play.resolve(said["study"]), play.resolve(said["accession"] or "")
+    command = play.department.broker.command
+    if said["how"] == "moves":
+        done = command("images", "move", study, accession, "--why", "shown by a scenario")
+    else:
+        [entry] = [one["id"] for one in play.department.status()["unmatched"] if one["key"] == study]
+        verb = {"links": ["link", str(entry), accession], "releases": ["release", str(entry)]}[said["how"]]
+        done = command("unmatched", *verb, "--why", "shown by a scenario")
+    assert (done.returncode == 0) is (value == "ok"), done.stdout + done.stderr
+
+
 def keeps_parked(play: Play, said: Said, value: list[Mapping[str, str]]) -> None:
     """Look at the messages of this scenario that wait for a person, the oldest first."""
     messages = play.department.broker.json("/api/messages?state=parked")["messages"]
@@ -338,6 +351,7 @@ VERBS: Mapping[str, Callable[[Play, Said, Any], None]] = {
     "exam is": exam_is,
     "lists unmatched": lists_unmatched,
     "keeps parked": keeps_parked,
+    "person": person,
     "counts": counts,
     "timeline has": timeline_has,
 }

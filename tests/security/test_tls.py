@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 
@@ -276,3 +277,33 @@ def test_a_changed_file_that_is_wrong_leaves_the_one_before_in_use(authority: Au
     touched(pair.certificate)
     shake(client, server)
     assert len(kept) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (" CT1.Example.org ", "ct1.example.org"),
+        ("sha256:" + "ab" * 32, "sha256:" + "ab" * 32),
+        ("SHA256:" + ":".join(["AB"] * 32), "sha256:" + "ab" * 32),
+        ("https://ct1.example.org/dicom", "https://ct1.example.org/dicom"),
+    ],
+)
+def test_who_may_come_is_written_as_a_name_or_a_fingerprint(text: str, expected: str) -> None:
+    assert tls.identifier(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "  ", "sha256:", "sha256:abc", "sha256:" + "xy" * 32])
+def test_what_names_no_certificate_is_said(text: str) -> None:
+    with pytest.raises(ValueError, match=r"fingerprint has 64|at least one"):
+        tls.identifier(text)
+
+
+def test_a_certificate_goes_by_its_names_and_its_fingerprint(tmp_path: Path) -> None:
+    pair = Authority(tmp_path).issue("CT1", "ct1.example.org", "10.1.3.7")
+    certificate = x509.load_pem_x509_certificate(Path(pair.certificate).read_bytes())
+    assert tls.identifiers(certificate) == {
+        "ct1",
+        "ct1.example.org",
+        "10.1.3.7",
+        f"sha256:{certificate.fingerprint(hashes.SHA256()).hex()}",
+    }

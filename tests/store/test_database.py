@@ -389,3 +389,58 @@ def test_a_postgresql_that_vanished_is_found_out_soon_unless_the_address_says_ot
     assert told(harness.open(postgres_url))["tcp_user_timeout"] == "30000"
     chosen = told(harness.open(f"{postgres_url}&tcp_user_timeout=5000&application_name=node-1"))
     assert (chosen["tcp_user_timeout"], chosen["application_name"], chosen["keepalives_idle"]) == ("5000", "node-1", "10")
+
+
+def test_what_nobody_waits_for_gathers_its_neighbours_and_is_not_synced() -> None:
+    engine, clock = Recording(), Clock()
+    db = Database(engine, Metrics(), clock.callLater)
+    seen = settled([db.run_each("t", add_each, name, 0.01) for name in ("a", "b")])
+    clock.advance(0.005)
+    seen += settled([db.run_each("t", add_each, "c", 0.01)])
+    assert seen == []
+    clock.advance(0.005)
+    clock.advance(0)
+    assert engine.synced == [False]
+    assert db.run("t", add, "d").called is False
+    clock.advance(0)
+    assert engine.synced == [False, True]
+
+
+def test_what_somebody_waits_for_takes_along_what_nobody_does() -> None:
+    engine, clock = Recording(), Clock()
+    db = Database(engine, Metrics(), clock.callLater)
+    seen = settled([db.run_each("t", add_each, "a", 0.01), db.run("t", add, "b")])
+    clock.advance(0)
+    assert seen == ["A", "b"]
+    assert engine.synced == [True]
+    clock.advance(1)
+    assert clock.getDelayedCalls() == []
+
+
+def test_close_waits_for_what_is_still_gathered() -> None:
+    engine, clock = Recording(), Clock()
+    db = Database(engine, Metrics(), clock.callLater)
+    seen = settled([db.run_each("t", add_each, "a", 0.01), db.close()])
+    clock.advance(0.01)
+    clock.advance(0)
+    assert seen == ["A", None]
+
+
+class Recording(BrokenEngine):
+    """SQLite in memory that notes which transactions are synced."""
+
+    def __init__(self) -> None:
+        super().__init__(fatal=False)
+        self.broken = False
+        self.synced: list[bool] = []
+
+    def begin(self, write: bool, *, synced: bool = True) -> Transaction:
+        self.synced.append(synced)
+        return self._engine.begin(write, synced=synced)
+
+
+def test_a_transaction_that_is_not_synced_is_one_of_many(store: Any) -> None:
+    fired = [store.db.run_each("t", add_each, name, 1e-9) for name in ("a", "b")]
+    store.clock.advance(1)
+    assert [store.wait(one) for one in fired] == ["A", "B"]
+    assert store.run(names) == ["a", "b"]

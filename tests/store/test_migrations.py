@@ -174,3 +174,23 @@ def test_steps_of_an_older_store_learn_where_their_slots_end(engine: Any, addres
     engine.commit()
     migrations.upgrade(engine, tokens, known=shipped[:3])
     assert dict(ask(engine, "select start, ends from steps")) == {start: ends for start, (_, ends) in slots.items()}
+
+
+def test_objects_of_an_older_store_are_known(engine: Any, address: str) -> None:
+    tokens, shipped = tokens_of(address), migrations.shipped()
+    migrations.upgrade(engine, tokens, known=shipped[:5])
+    tx = engine.begin(True)
+    for number, spool, state in ((1, "a", "routed"), (2, "b", "parked"), (3, "c", "refused"), (4, "", "routed")):
+        tx.execute(
+            "insert into message (id, received_at, listener, protocol, kind, sender, peer, control_id, digest, spool, state, answer, raw)"
+            " values (?, 1, 'modalities', 'dicom', 'C-STORE', 'CT1', '', ?, '', ?, ?, ?, ?)",
+            (number, f"1.2.{number}", spool, state, b"", b""),
+        )
+    tx.execute("insert into instances (id, uid, sop_class, spool, size, message_id) values (1, '1.2.1', '1.9', 'a', 500, 1)")
+    engine.commit()
+    migrations.upgrade(engine, tokens, known=shipped[:6])
+    assert ask(engine, "select message_id, name, uid, sop_class, size, state from object order by message_id") == [
+        (1, "a", "1.2.1", "1.9", 500, "kept"),
+        (2, "b", "1.2.2", "", 0, "kept"),
+    ]
+    assert ask(engine, "select id, spool from message order by id") == [(1, "a"), (2, "b"), (3, ""), (4, "")]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from contextlib import suppress
+from dataclasses import replace
+from random import Random
 from typing import Any, get_type_hints
 
 import pytest
@@ -35,6 +38,7 @@ SAMPLES: dict[Any, Any] = {
     float: 1.5,
     float | None: 2.5,
     Composite: Composite("1^DOE\\T\\^JANE&X"),
+    bytes: b"\x00\xffDICM",
     tuple[str, ...]: ("R05", 'J18.9 "quoted"', ""),
 }
 
@@ -54,6 +58,7 @@ def columns(tx: Transaction, table: str, postgres: bool) -> list[tuple[str, str]
 
 
 COLUMN_TYPES = {str: {"text"}, int: {"bigint", "integer"}, float: {"double precision"}, Composite: {"text"}, tuple[str, ...]: {"text"}}
+COLUMN_TYPES[bytes] = {"blob", "bytea"}
 
 
 def test_every_kind_has_a_table() -> None:
@@ -227,8 +232,7 @@ def test_the_obvious_look_ups_have_an_index(harness: Any) -> None:
         records = RecordStore(explained)  # type: ignore[arg-type]
         for kind, match in LOOKUPS:
             records.find(kind, **match)
-        records.between(Step, "start", "1", "2", station="CT1")
-        records.between(Step, "start", "1", "2")
+        records.between(Step, "ends", "1", "2", station="CT1")
         return explained.plans
 
     harness.db = harness.open(":memory:")
@@ -277,3 +281,71 @@ def test_the_hot_queries_have_an_index_and_sort_nothing(harness: Any, name: str)
     plan = "; ".join(str(row[3]) for row in harness.run(lambda tx: tx.all(f"explain query plan {HOT[name]}")))
     assert "INDEX" in plan
     assert "TEMP B-TREE" not in plan
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_remembered_is_what_a_query_would_find(store: Any, seed: int) -> None:
+    def check(tx: Transaction) -> None:
+        random, records, known = Random(seed), RecordStore(tx), list[Exam]()
+        asked = [{"accession": "A"}, {"accession": "B"}, {"accession": "A", "order_id": None}, {"images": 1}, {"order_id": 2, "images": 0}]
+        for _ in range(60):
+            entity = Exam(accession=random.choice("AB"), images=random.randrange(2), order_id=random.choice((None, 2)))
+            if known and random.random() < 0.5:
+                records.update(replace(entity, id=random.choice(known).id))
+            else:
+                known.append(records.add(entity))
+            for match in random.sample(asked, 2):
+                fresh = RecordStore(tx)
+                assert records.one(Exam, **match) == fresh.one(Exam, **match)
+                assert records.find(Exam, **match) == fresh.find(Exam, **match)
+                assert records.get(Exam, known[0].id) == fresh.get(Exam, known[0].id)
+
+    store.run(check)
+
+
+def test_images_of_one_study_ask_for_its_exam_once(store: Any) -> None:
+    def count(tx: Transaction) -> int:
+        exam = RecordStore(tx).add(Exam(accession="A1", study_uid="1.2"))
+        counting = Counting(tx)
+        records = RecordStore(counting)  # type: ignore[arg-type]
+        for number in range(5):
+            assert records.one(Instance, uid=f"1.2.{number}") is None
+            records.add(Instance(uid=f"1.2.{number}", study_uid="1.2"))
+            assert records.one(Instance, uid=f"1.2.{number}") is not None
+            assert records.one(Instance, study_uid="1.2") is not None
+            [found] = records.find(Exam, study_uid="1.2")
+            records.update(replace(found, images=found.images + 1))
+        assert records.get(Exam, exam.id).images == 5
+        return counting.asked
+
+    assert store.run(count) == 5 + 2  # each UID; the first image of the study; the exam
+
+
+class Counting:
+    """A transaction that counts the queries."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx, self.asked = tx, 0
+
+    def one(self, sql: str, params: Any = ()) -> Any:
+        self.asked += 1
+        return self._tx.one(sql, params)
+
+    def all(self, sql: str, params: Any = ()) -> Any:
+        self.asked += 1
+        return self._tx.all(sql, params)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tx, name)
+
+
+def test_what_was_undone_is_asked_for_anew(store: Any) -> None:
+    def check(tx: Transaction) -> None:
+        records = RecordStore(tx)
+        with suppress(ValueError), tx.savepoint():
+            records.add(Exam(accession="A1"))
+            raise ValueError
+        records.forget()
+        assert records.one(Exam, accession="A1") is None
+
+    store.run(check)

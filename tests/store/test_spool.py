@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from twisted.internet.defer import Deferred, execute
 
 from broker.errors import StoreError
 from broker.store import spool as spool_module
-from broker.store.spool import HOPS, Spool, free_bytes
+from broker.store.spool import HELD, HOPS, Spool, free_bytes
 
 NOON = 1772452800.0  # 2026-03-02 12:00 UTC
+LARGE = bytes(HELD + 1)  # what does not wait in memory
 GOOD = "20260302/" + "0" * 32 + ".dcm"
 
 
@@ -47,11 +49,16 @@ def files(spool: Spool) -> list[str]:
     return sorted(p.name for p in Path(spool._path).rglob("*") if p.is_file())
 
 
-def store(spool: Spool, *pieces: bytes, skip: int = 0) -> Any:
-    file = spool.begin()
+def tag(content: bytes, store: str = "") -> str:
+    key = hashlib.blake2b(store.encode(), digest_size=32).digest()
+    return AESGCM(key).encrypt(bytes(12), b"", content).hex()
+
+
+def store(spool: Spool, *pieces: bytes, head: bytes = b"") -> Any:
+    file = spool.begin(head)
     for piece in pieces:
         file.write([piece])
-    return fired(file.finish(skip))
+    return fired(file.finish())
 
 
 def test_an_object_is_there_when_finish_has_fired(spool: Spool) -> None:
@@ -65,7 +72,7 @@ def test_an_object_is_there_when_finish_has_fired(spool: Spool) -> None:
     content = b"DICMheader" + b"pixels" * 1000
     assert name.startswith("20260302/")
     assert name == file.name
-    assert (size, digest) == (len(content), hashlib.sha256(content).hexdigest())
+    assert (size, digest) == (len(content), tag(content))
     with spool.open(name) as opened:
         assert opened.read() == content
     assert list(spool.names()) == list(spool.names("20260302")) == [name]
@@ -75,27 +82,31 @@ def test_an_object_is_there_when_finish_has_fired(spool: Spool) -> None:
 
 
 def test_the_digest_may_leave_out_what_is_ours(spool: Spool) -> None:
-    assert store(spool, b"preamble", b"dataset", skip=8)[2] == store(spool, b"dataset")[2]
+    assert store(spool, b"dataset", head=b"preamble")[2] == store(spool, b"dataset")[2]
 
 
-@pytest.mark.parametrize("size", [0, 1, spool_module.CHUNK - 1, spool_module.CHUNK, spool_module.CHUNK * 2 + 1])
+@pytest.mark.parametrize("size", [0, 1, HELD - 1, HELD, HELD + 1, HELD * 20 + 1])
 def test_digests_of_all_sizes(spool: Spool, size: int) -> None:
     content = os.urandom(size)
-    assert store(spool, content)[1:] == (size, hashlib.sha256(content).hexdigest())
+    assert store(spool, content)[1:] == (size, tag(content))
 
 
 def test_more_pieces_than_one_call_takes(spool: Spool) -> None:
     file = spool.begin()
     file.write([b"ab"] * 3000)
-    assert fired(file.finish())[1:] == (6000, hashlib.sha256(b"ab" * 3000).hexdigest())
+    assert fired(file.finish())[1:] == (6000, tag(b"ab" * 3000))
 
 
 def test_a_short_write_goes_on_where_it_stopped(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "writev", lambda descriptor, pieces: os.write(descriptor, b"".join(pieces)[:3]))
+    monkeypatch.setattr(os, "writev", lambda descriptor, pieces: os.write(descriptor, b"".join(pieces)[:30000]))
     file = spool.begin()
-    file.write([b"ab", b"cdef"])
+    file.write([b"ab" * 20000, b"cdef" * 20000])
     monkeypatch.undo()
-    assert fired(file.finish())[1:] == (6, hashlib.sha256(b"abcdef").hexdigest())
+    content = b"ab" * 20000 + b"cdef" * 20000
+    name, size, digest = fired(file.finish())
+    assert (size, digest) == (len(content), tag(content))
+    with spool.open(name) as opened:
+        assert opened.read() == content
 
 
 def test_files_that_wait_share_a_thread_call(tmp_path: Path) -> None:
@@ -115,9 +126,10 @@ def test_files_that_wait_share_a_thread_call(tmp_path: Path) -> None:
     assert threads.calls == []
 
 
-def test_abort_leaves_nothing(spool: Spool) -> None:
+@pytest.mark.parametrize("content", [b"small", LARGE])
+def test_abort_leaves_nothing(spool: Spool, content: bytes) -> None:
     file = spool.begin()
-    file.write([b"half"])
+    file.write([content])
     file.abort()
     file.abort()
     assert files(spool) == []
@@ -134,19 +146,71 @@ def test_a_full_disk_while_writing_is_a_store_error_and_leaves_nothing(spool: Sp
     file = spool.begin()
     monkeypatch.setattr(os, "writev", fail_with(28))
     with pytest.raises(StoreError, match="No space left"):
-        file.write([b"x"])
+        file.write([LARGE])
     assert files(spool) == []
 
 
-@pytest.mark.parametrize("call", ["fsync", "rename"])
+def test_a_full_disk_is_a_store_error_of_a_small_object_when_it_is_finished(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "writev", fail_with(28))
+    assert isinstance(store(spool, b"x"), StoreError)
+    assert files(spool) == []
+
+
+@pytest.mark.parametrize("call", ["fdatasync", "rename"])
 def test_what_cannot_be_made_durable_is_a_store_error_and_not_there(spool: Spool, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     file = spool.begin()
-    file.write([b"x"])
+    file.write([LARGE])
     monkeypatch.setattr(os, call, fail_with(5))
     assert isinstance(fired(file.finish()), StoreError)
     monkeypatch.undo()
     assert list(spool.names()) == []
     assert files(spool) == []
+
+
+def test_one_that_fails_leaves_the_others_of_its_batch(tmp_path: Path) -> None:
+    threads = Threads()
+    spool = Spool(tmp_path, threads, lambda: NOON)
+    results: list[Any] = []
+    opened = [spool.begin() for _ in range(HOPS + 2)]
+    for file in opened:
+        file.write([b"x"])
+        file.finish().addCallbacks(results.append, lambda failure: results.append(failure.value))
+    (tmp_path / opened[-1].name).write_bytes(b"in its way")
+    while threads.calls:
+        threads.calls.pop(0)()
+    assert [result[0] for result in results[:-1]] == [file.name for file in opened[:-1]]
+    assert isinstance(results[-1], StoreError)
+
+
+def test_a_small_object_is_no_file_before_it_is_finished(spool: Spool) -> None:
+    file = spool.begin(b"head")
+    file.write([memoryview(b"data")])
+    assert files(spool) == []
+    name, size, _ = fired(file.finish())
+    with spool.open(name) as opened:
+        assert opened.read() == b"headdata"
+    assert size == 8
+
+
+@pytest.mark.parametrize("content", [b"small", LARGE])
+def test_what_need_not_be_durable_is_there_at_once_and_not_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    threads = Threads()
+    spool = Spool(tmp_path, threads, lambda: NOON)
+    file = spool.begin()
+    for call in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, call, fail_with(5))
+    file.write([content])
+    name, size, _ = fired(file.finish(durable=False))
+    assert threads.calls == []
+    assert (list(spool.names()), size) == ([name], len(content))
+
+
+def test_digests_are_the_store_s_own(tmp_path: Path) -> None:
+    here, there, again = (Spool(tmp_path / name, execute, lambda: NOON) for name in ("here", "there", "again"))
+    for spool, owner in ((here, "A"), (there, "B"), (again, "A")):
+        spool.claim(owner)
+    digests = [store(spool, b"content")[2] for spool in (here, there, again)]
+    assert digests == [tag(b"content", "A"), tag(b"content", "B"), tag(b"content", "A")]
 
 
 def test_a_thread_that_fails_fails_its_files(tmp_path: Path) -> None:
@@ -167,7 +231,7 @@ def test_a_folder_that_cannot_be_synced_fails_its_files(spool: Spool, monkeypatc
 def test_sweep_removes_what_a_crash_left_and_nothing_else(spool: Spool, tmp_path: Path) -> None:
     used, orphan = store(spool, b"1")[0], store(spool, b"2")[0]
     half = spool.begin()
-    half.write([b"half"])
+    half.write([LARGE])
     foreign = tmp_path / "spool" / "20260302" / "notes.txt"
     foreign.write_text("not the broker's")
     again = Spool(tmp_path / "spool", execute, lambda: NOON)

@@ -16,6 +16,7 @@ from broker.pipeline.shape import did_you_mean
 from broker.pipeline.subject import Subject
 from broker.ris import times
 from broker.ris.events import Request
+from broker.ris.images import ACCESSION, BY, PATIENT, STUDY, WINDOW
 from broker.spec import Option, Spec
 
 _TIMES = ("ordered_at", "requested_at", "reported_at")
@@ -32,7 +33,13 @@ SPEC = Spec(
             "version; from a modality `performed` is an MPPS and `image` a stored object.",
             choices=("patient", "merge", "order", "report", "performed", "image"),
         ),
-        Option("vocabulary", "text", "Table of the sender's order controls or report states.", default="", example="order_control"),
+        Option(
+            "vocabulary",
+            "text",
+            "Table of the sender's order controls, report states or, of an MPPS, discontinuation reasons.",
+            default="",
+            example="order_control",
+        ),
         Option("procedures", "text", "Table of order codes.", default="procedures"),
         Option(
             "fields",
@@ -40,6 +47,29 @@ SPEC = Spec(
             "Where this sender keeps a field, when it is not where the standard has it.",
             default=None,
             example={"accession": "OBR-3.1"},
+        ),
+        Option(
+            "incomplete",
+            "text",
+            "An MPPS that lacks what it must have (PS3.4 table F.7.2-1), or changes what may not be changed: `refuse` it, or `take` it as "
+            "it is, without such changes.",
+            default="refuse",
+            choices=("refuse", "take"),
+        ),
+        Option(
+            "match",
+            "texts",
+            "Of an image: how its exam is found. `PatientID` stands for patient, modality and time: when just one exam fits, that one. "
+            "Left out, such exams are only proposed to a person.",
+            default=(STUDY, ACCESSION),
+            choices=BY,
+            example=[STUDY, ACCESSION, PATIENT],
+        ),
+        Option(
+            "window",
+            "duration",
+            "Of an image that is found by its patient: how far its time may be from the exam's.",
+            default=f"{WINDOW // 60}h",
         ),
     ),
     example="ris: {apply: order, vocabulary: order_control}",
@@ -103,10 +133,9 @@ def _field(path: str) -> str:
 def _maker(
     kind: str, fields: Mapping[str, tuple[str, ...]], settings: Mapping[str, Any], compilation: Compilation
 ) -> Callable[[Work], Request]:
-    if kind == "performed":
-        return lambda work: performed.perform_step(work.subject, fields)
     if kind == "image":
-        return lambda work: performed.store_instance(work.subject, fields, work.context.spooled)
+        by, window = tuple(settings["match"]), round(settings["window"] / 60)
+        return lambda work: replace(performed.store_instance(work.subject, fields, work.context.spooled), by=by, window=window)
     tables = {}
     for use in TABLES[kind]:
         name = settings["vocabulary"] if use == requests.VOCABULARY[kind] and settings["vocabulary"] else use
@@ -117,6 +146,9 @@ def _maker(
         for column in columns if tables.get(use) is not None else ():
             compilation.column(tables[use], column)
     found = {use: table for use, table in tables.items() if table is not None}
+    if kind == "performed":
+        reasons, complete = found.get("discontinuation"), settings["incomplete"] == "refuse"
+        return lambda work: performed.perform_step(work.subject, fields, work.context.performed, reasons, complete=complete)
     make = requests.MAKERS[kind]
     return lambda work: make(work.subject, fields, found)
 
