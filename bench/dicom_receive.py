@@ -301,7 +301,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a third of the load, once")
     parser.add_argument("--rounds", type=int, default=3, help="the median of so many")
-    parser.add_argument("--yardsticks", type=Path, default=TOP.parent / "shared" / "bench", help="folder; used when it is there")
+    shared = TOP.parent / "shared" / "bench"
+    parser.add_argument("--yardsticks", type=lambda text: Path(text).resolve(), default=shared, help="folder; used when it is there")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all without one")
     args = parser.parse_args()
     if unknown := set(args.parts) - set(PARTS):

@@ -41,7 +41,8 @@ BROKER = [sys.executable, "-m", "broker"]
 def main() -> None:
     """Run the sections asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--yardsticks", type=Path, default=TOP.parent / "shared" / "bench", help="folder; used when it is there")
+    shared = TOP.parent / "shared" / "bench"
+    parser.add_argument("--yardsticks", type=lambda text: Path(text).resolve(), default=shared, help="folder; used when it is there")
     parser.add_argument("--quick", action="store_true", help="a tenth of the load")
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; all without one")
     args = parser.parse_args()

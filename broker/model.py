@@ -75,6 +75,7 @@ class StoreRequest:
     removals: tuple[str, ...] = ()  # of the paths in `changes`, those that go away instead of being emptied
     source: str = ""  # who sent the object: Source of Previous Values (0400,0564)
     reissue: str = ""  # of a corrected copy: what the UIDs of its study are made from; its own are among the changes
+    originator: tuple[str, int] = ("", 0)  # who asks for it by C-MOVE, and the message id of that
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ class Journaled:
     answer: bytes
     reason: str
     accession: str
+    spool: str = ""  # the name of its object, as long as the spool has it
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from broker.store.database import look
 from broker.store.spool import Spool
 from tests.engine.house import now_in_memory
 from tests.memory import Reactor, made, start, stop, wait
+from tests.store.taken import name_of, take
 
 
 @pytest.fixture
@@ -89,4 +90,30 @@ def test_what_another_store_has_spooled_is_kept(tmp_path: Path, reactor: Reactor
     broker = made(tmp_path, reactor)
     start(broker, reactor)
     assert len(list(spool.names())) == 1
+    stop(broker, reactor)
+
+
+def test_what_the_process_before_this_one_took_in_at_its_very_end_is_kept(tmp_path: Path, reactor: Reactor) -> None:
+    broker = made(tmp_path, reactor)
+    claim = broker.spool.claim
+
+    def claim_late(store: str) -> bool:
+        """The other process lets the folder go only now, and its last object is in the store that they share."""
+        path = broker.spool.path(name_of(1))
+        path.parent.mkdir()
+        path.touch()
+        wait(reactor, broker.db.run("test", take, 1, at=0.0))
+        (tmp_path / "spool.owner").write_text(store)
+        return claim(store)
+
+    broker.spool.claim = claim_late  # type: ignore[method-assign]
+    start(broker, reactor)
+    assert list(broker.spool.names()) == [name_of(1)]
+    stop(broker, reactor)
+
+
+def test_what_is_taken_in_names_the_spool_that_has_it(tmp_path: Path, reactor: Reactor) -> None:
+    broker = made(tmp_path, reactor)
+    start(broker, reactor)
+    assert broker._parts.intake.spool == broker.spool.mark != ""
     stop(broker, reactor)

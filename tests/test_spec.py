@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from broker.spec import Capacity, Option, capacity, percent, size
+from broker.connectors import registry
+from broker.pipeline.steps import STEPS
+from broker.spec import Capacity, Option, Spec, capacity, percent, size
+
+SPECS = [*(kind.spec for kind in STEPS.values()), *registry.LISTENERS.values(), *registry.DESTINATIONS.values()]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.kind} {spec.name}")
+def test_every_option_is_declared_once(spec: Spec) -> None:
+    for options in (spec.options, *(option.options for option in spec.options)):
+        names = [option.name for option in options]
+        assert sorted(set(names)) == sorted(names)
 
 
 @pytest.mark.parametrize(("text", "share"), [("90%", 0.9), ("0%", 0.0), ("100 %", 1.0), ("12.5%", 0.125)])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from broker.config.models import Config
+from broker.config.models import Config, Destination
 from broker.connectors.base import Defer, Job
 from broker.connectors.dicom import DicomDestination
 from broker.engine.clock import SiteClock
@@ -15,6 +15,7 @@ from broker.engine.completion import Completion
 from broker.engine.couriers import Couriers
 from broker.engine.dicomintake import Dicom
 from broker.engine.intake import Intake
+from broker.engine.pixels import Pixels
 from broker.engine.prefetch import Prefetching
 from broker.engine.receipts import Receipts
 from broker.engine.retrieval import Retrievals
@@ -51,6 +52,7 @@ class Imaging:
         log: Log,
         rules: Rules,
         node: str,
+        pixels: Pixels,
     ) -> None:
         self.room = Room(config.spool, db, spool.disk, reactor)
         spool.has_room = self.room.has_room
@@ -63,10 +65,11 @@ class Imaging:
         self.intake.receive_availability, self.intake.completion = completion.receive_availability, completion
         self.intake.report_commitment = receipts.report_commitment
         self._config = config
-        retrievals = Retrievals(
-            reactor, db, spool, self.intake.expected, lambda: self._config, lambda one: DicomDestination(one.name, one.settings, reactor, spool, metrics, log),
-            clock, metrics, log,
-        )  # fmt: skip
+
+        def build(one: Destination) -> DicomDestination:
+            return DicomDestination(one.name, one.settings, reactor, spool, metrics, log, transcoder=pixels)
+
+        retrievals = Retrievals(reactor, db, spool, self.intake.expected, lambda: self._config, build, clock, metrics, log)
         completion.ask = Senders(retrievals, lambda: self._config, log).ask
         prefetching = Prefetching(retrievals, reactor, db, clock, lambda: self._config, node, metrics, log)
         self.intake.search, self.intake.move, self.intake.get = retrievals.search, retrievals.move, retrievals.get

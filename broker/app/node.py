@@ -93,7 +93,7 @@ class Broker:
         self.couriers.on_ended = outcomes.ended
         self.hl7 = Hl7(intake, self.clock, self.metrics, rules.manners, outcomes, log)
         shared = (self.couriers, self.db, self.clock, self.spool, self._in_file_thread, reactor, self.metrics, log)
-        self.imaging = Imaging(config, intake, *shared, rules, self.node)
+        self.imaging = Imaging(config, intake, *shared, rules, self.node, self.pixels)
         self.dicom = self.imaging.intake
         self.again = Again(self.db, self.hl7, self.dicom, log)
         intake.on_resolved = lambda exam_id: self.again.release(exam_id)
@@ -165,12 +165,14 @@ class Broker:
     async def _tidy_spool(self) -> None:
         """Take the spool for this process, and remove what a crash left in it."""
         await self.db.run("attachments.sweep", attachments.sweep)
-        used = await self.db.read("journal.spooled", journal.spooled)
-        if self.spool.claim(await self.db.run("journal.identity", journal.identity)):
-            self.spool.sweep(used)
-        else:
+        ours = self.spool.claim(await self.db.run("journal.identity", journal.identity))
+        self._parts.intake.spool = self.spool.mark
+        # only now, as the process before this one may have taken objects in until it let the folder go; and as a writer, who waits for
+        # the transaction of a process that was killed
+        used = await self.db.run("journal.spooled", journal.spooled)
+        if not ours:
             self.log.warning("spool of another store", what="objects that the store does not name are kept")
-            self.spool.sweep(None)
+        self.spool.sweep(used if ours else None)
 
     def _open_store(self) -> Database:
         config = self.config
@@ -199,7 +201,7 @@ class Broker:
         elif destination.kind == "file":
             peer = Attaching(file.FileDestination(destination.name, destination.settings, self._in_file_thread), self.db)
         elif destination.kind == callbacks.KIND:
-            peer = CallBack(*shared, self.lines, self.log)
+            peer = CallBack(*shared, self.lines, self.metrics, self.log)
         else:
             serve = Hearing(destination.name, destination.settings["ae_title"], self.reactor, lambda: self.dicom)
             deidentifier = self._deidentifier(destination)
@@ -229,7 +231,7 @@ class Broker:
             return mllp.MllpListener(*shared, batches, self.metrics, self.log, self.switchboard)
         if listener.kind == "file":
             return file.FileListener(*shared, hl7, self._in_file_thread, self.clock.text, self.metrics, self.log)
-        return dicom.DicomListener(*shared, dicom_intake, self.spool, self.metrics, self.log, self.lines)
+        return dicom.DicomListener(*shared, dicom_intake, self.spool, self.metrics, self.log, self.lines, self.pixels)
 
     def web(self, web: Web) -> base.Listener:
         """Return what serves the web port."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from broker.config.models import Destination, Listener
 from broker.config.session import Session
+from broker.connectors.dicom_peers import address_of
 
 KIND = "callback"  # of the destinations made here
 EVERYONE_ELSE = "*"
@@ -39,14 +40,14 @@ def _has_address(peer: Any) -> bool:
 
 def _queues(listener: Listener) -> Iterator[Destination]:
     peers = listener.settings["peers"]
-    addresses = {title: (peers[title]["host"], peers[title].get("port", 0)) for title in with_address(listener)}
-    for title, (host, port) in addresses.items():
-        yield _queue(listener, title, {title: addresses[title]}, host=host, port=port)
+    addresses = {title: address_of(peers[title]) for title in with_address(listener)}
+    for title, address in addresses.items():
+        yield _queue(listener, title, {title: address}, host=address["host"], port=address["port"])
     # what waits there for a peer that had no address may find one later
     yield _queue(listener, EVERYONE_ELSE, addresses, over="the association that asked")
 
 
-def _queue(listener: Listener, title: str, addresses: Mapping[str, tuple[str, int]], **where: Any) -> Destination:
+def _queue(listener: Listener, title: str, addresses: Mapping[str, Mapping[str, Any]], **where: Any) -> Destination:
     commitment = listener.settings[_SERVICE]
     settings = {
         **where,

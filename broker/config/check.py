@@ -16,6 +16,7 @@ from broker.config.options import COMPLETION, SITE, SPOOL, VERSION, WEB, Registr
 from broker.config.pointers import check_pointers
 from broker.config.prefetch import check_archives, read_prefetch
 from broker.config.senders import check_senders
+from broker.config.services import check_services
 from broker.config.session import Checked, Session, Watch
 from broker.config.settings import filled, read_top
 from broker.config.sources import CHANNELS
@@ -72,6 +73,7 @@ def _config(session: Session, path: Path, value: Mapping[str, object], *, standa
     complete = read(COMPLETION, top["complete"])
     check_senders(session, complete["ask"], destinations)
     check_unlikely(session, destinations)
+    check_services(session, listeners, stations)
     findings = session.sorted()
     if any(finding.severity == "problem" for finding in findings):
         return None

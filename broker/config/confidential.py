@@ -9,7 +9,7 @@ from typing import Any
 from broker.config.models import Destination
 from broker.config.session import Session
 from broker.dicom.path import parse
-from broker.dicom.regions import boxes_of
+from broker.dicom.regions import SOP_CLASS_NAMES, boxes_of
 from broker.errors import Problem
 from broker.pipeline.shape import did_you_mean
 from broker.pipeline.tables import Table
@@ -79,6 +79,9 @@ def _private(table: Table, key: str) -> tuple[str, int]:
 def _device(table: Table, key: str) -> dict[str, Any]:
     row = table.rows[key]
     made: dict[str, Any] = {column: row[column] for column in ("sop_class", "manufacturer", "model")}
+    if made["sop_class"] and not made["sop_class"].startswith("1.") and made["sop_class"] not in SOP_CLASS_NAMES:
+        instead = did_you_mean(made["sop_class"], SOP_CLASS_NAMES)
+        raise ValueError(f"sop_class: {made['sop_class']} is no SOP class of the standard ({instead or 'write its UID'})")
     for column in ("rows", "columns"):
         if row[column] and not row[column].isdigit():
             raise ValueError(f"{column}: not a number of pixels")

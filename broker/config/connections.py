@@ -79,11 +79,22 @@ def _component(session: Session, section: str, name: str, value: Any, kinds: Map
         session.problem((section, name, kind, "port"), f"{port} is no TCP port", "write a number from 1 to 65535")
     check_settings = session.registry.CHECKS.get((section, kind))
     for key, what in check_settings(settings) if check_settings else ():
-        session.problem((section, name, kind, key), what)
+        place, what = _nearer((section, name, kind, key), value[kind].get(key), what)
+        session.problem(place, what)
     warn_of = session.registry.WARNINGS.get(kind)
     for key, what in warn_of(settings) if warn_of else ():
-        session.warn((section, name, kind, key), what, "")
+        place, what = _nearer((section, name, kind, key), value[kind].get(key), what)
+        session.warn(place, what, "")
     return kind, settings
+
+
+def _nearer(place: Place, value: Any, what: str) -> tuple[Place, str]:
+    """Return the place that words such as "CT1.charset: write …" begin with, as far as it was written, and the words behind it."""
+    for key in value if isinstance(value, Mapping) else ():
+        for begin in (f"{key}.", f"{key}: "):
+            if what.startswith(begin):
+                return _nearer((*place, key), value[key], what.removeprefix(begin))
+    return place, what
 
 
 def _overlap(one: str, other: str) -> bool:

@@ -138,7 +138,7 @@ class Config:
     spool: SpoolPolicy
     callbacks: tuple[Destination, ...] = ()  # peers of listeners that are called back with what they asked for
     prefetch: Prefetch = Prefetch()
-    completion: Completion = Completion()
+    completion: Completion = field(default_factory=Completion)
     senders: Mapping[str, str] = field(default_factory=dict)  # calling AE title -> destination that is asked what it has
     reload: Reload = "on_request"
     sources: tuple[Source, ...] = ()  # every file it was read from

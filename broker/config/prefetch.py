@@ -31,6 +31,8 @@ def read_prefetch(session: Session, tables: Mapping[str, Table], destinations: t
         rule for name, value in settings["rules"].items() if (rule := _rule(session, name, value, kinds, settings["from"], tables))
     )
     _check_receivers(session, ("prefetch", "from"), settings["from"], kinds)
+    for rule in rules:
+        _check_known(session, ("prefetch", "rules", rule.name, "to"), (rule.target,), destinations)
     return Prefetch(
         rules=rules,
         ahead=settings["ahead"],
@@ -80,6 +82,7 @@ def check_archives(session: Session, listeners: tuple[Listener, ...], destinatio
         if retrieve is not None:
             for key in ("from", "to"):
                 _check_receivers(session, ("listeners", listener.name, listener.kind, "retrieve", key), retrieve[key], kinds)
+            _check_known(session, ("listeners", listener.name, listener.kind, "retrieve", "to"), retrieve["to"], destinations)
             if "retrieve" in listener.settings["services"] and not retrieve["to"]:
                 session.used_destinations.update(name for name, kind in kinds.items() if kind == "dicom")
 
@@ -93,6 +96,13 @@ def _check_receivers(session: Session, place: Place, names: tuple[str, ...], kin
             session.problem(place, f"there is no destination {name}", did_you_mean(name, known), "topology")
         elif kinds.get(name, "dicom") != "dicom":
             session.problem(place, f"{name} takes {kinds[name]}, not DICOM", did_you_mean(name, known), "topology")
+
+
+def _check_known(session: Session, place: Place, names: tuple[str, ...], destinations: tuple[Destination, ...]) -> None:
+    """Note destinations that may not know the patient: what an archive has goes there as it is."""
+    for one in destinations:
+        if one.name in names and one.settings.get("deidentify"):
+            session.problem(place, f"{one.name} takes de-identified objects, which a retrieval cannot make", "send them there by a route")
 
 
 def _table(session: Session, place: Place, name: str, tables: Mapping[str, Table]) -> Table | None:

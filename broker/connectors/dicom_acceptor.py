@@ -57,7 +57,11 @@ class Acceptor(Exchange):
         self.serving.metrics.associations.labels(self.serving.name).inc()
         self.serving.metrics.associations_total.labels(self.serving.name).inc()
         self.perform(
-            self.core.accept(lambda offer: self.serving.decide(offer, granted, request.roles), identified=granted.user is not None)
+            self.core.accept(
+                lambda offer: self.serving.decide(offer, granted, request.roles),
+                identified=granted.user is not None,
+                window=self.serving.window(request, granted),
+            )
         )
 
     def _certificate(self) -> frozenset[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
+from pydicom import uid
 from pydicom.dataset import Dataset
 from pynetdicom import StoragePresentationContexts
 from twisted.internet.defer import Deferred
@@ -27,18 +29,22 @@ from broker.security.tls import Credentials
 _SYNTAXES = (EXPLICIT_LITTLE, IMPLICIT_LITTLE)
 _GRACE = 5.0  # seconds an archive has to end what was cancelled
 _BATCH = 32  # answers decoded at a time
+MOST_WAITING = 256  # answers that nobody has taken yet; with more of them the archive is not listened to
 # What an archive may send in: its own syntax first, where it looks at the order.
 _STORED = (
-    "1.2.840.10008.1.2.4.201",  # HTJ2K lossless
-    "1.2.840.10008.1.2.4.90",  # JPEG 2000 lossless
-    "1.2.840.10008.1.2.4.91",
-    "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
-    "1.2.840.10008.1.2.4.70",  # JPEG lossless
-    "1.2.840.10008.1.2.4.50",
-    "1.2.840.10008.1.2.4.51",
-    "1.2.840.10008.1.2.5",  # RLE
-    "1.2.840.10008.1.2.4.100",
-    "1.2.840.10008.1.2.4.102",
+    uid.HTJ2KLossless,
+    uid.JPEG2000Lossless,
+    uid.JPEG2000,
+    uid.JPEGLSLossless,
+    uid.JPEGLSNearLossless,
+    uid.JPEGLosslessSV1,
+    uid.JPEGLossless,
+    uid.JPEGBaseline8Bit,
+    uid.JPEGExtended12Bit,
+    uid.RLELossless,
+    uid.MPEG2MPML,
+    uid.MPEG4HP41,
+    uid.DeflatedExplicitVRLittleEndian,
     *_SYNTAXES,
 )
 
@@ -105,7 +111,7 @@ class Archive:
     async def find(self, model: Model, identifier: Dataset, take: Take, task: Task) -> int:
         """Ask C-FIND, hand over the answers in batches as they come, and return the last status."""
         link, context = self._granted(model.find)
-        answers = _Answers(self._reactor, context.syntax, take)
+        answers = _Answers(self._reactor, link, context.syntax, take)
         stop = task.watch(lambda: self._cancel(link))
         try:
             asking = link.requests.ask(context, Field.C_FIND, dataset=encode(identifier, context.syntax), on_pending=answers.add)
@@ -144,25 +150,36 @@ class Archive:
 
 
 class _Answers:
-    """Decodes the answers of one C-FIND off the reactor's thread, in their order, and hands them over."""
+    """Decodes the answers of one C-FIND off the reactor's thread, in their order, and hands them over, at the pace of who takes them."""
 
-    def __init__(self, reactor: Any, syntax: str, take: Take) -> None:
-        self._reactor, self._syntax, self._take = reactor, syntax, take
+    def __init__(self, reactor: Any, link: Requestor, syntax: str, take: Take) -> None:
+        self._reactor, self._link, self._syntax, self._take = reactor, link, syntax, take
         self._waiting: list[bytes] = []
+        self._held = False  # whether the archive must wait
         self._working: Deferred[None] | None = None
 
     def add(self, reply: Reply) -> None:
         """Take one answer."""
         if reply.dataset:
             self._waiting.append(reply.dataset)
+            if len(self._waiting) >= MOST_WAITING and not self._held:
+                self._held = True
+                self._link.transport.pauseProducing()
             if self._working is None or self._working.called:
                 self._working = Deferred.fromCoroutine(self._work())
-                self._working.addErrback(lambda failure: failure.trap(MessageError))
 
     async def _work(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
-            await self._take(await off_core(self._reactor, _decoded, batch, self._syntax))
+            with suppress(MessageError):  # one that cannot be passed on does not keep the others back
+                await self._take(await off_core(self._reactor, _decoded, batch, self._syntax))
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._held and len(self._waiting) < MOST_WAITING:
+            self._held = False
+            self._link.requests.heard()
+            self._link.transport.resumeProducing()
 
     async def all_taken(self) -> None:
         """Wait until every answer was handed over."""

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, succeed
 
 from broker.connectors.dicom_commitment import Lines
+from broker.connectors.dicom_identity import identity_of
 from broker.connectors.dicom_requestor import Requestor, connect, offers
+from broker.connectors.tls import credentials
 from broker.dicom.commitment import PUSH_MODEL
 from broker.dicom.dataset import EXPLICIT_LITTLE, IMPLICIT_LITTLE, decode, encode
 from broker.dicom.dimse import Field, Status
@@ -17,6 +19,7 @@ from broker.dicom.negotiation import Context, Request, Role
 from broker.errors import Refused, Retry
 from broker.model import Delivery
 from broker.obs.log import Log
+from broker.obs.metrics import Metrics
 
 if TYPE_CHECKING:
     from broker.connectors.dicom_exchange import Exchange
@@ -33,9 +36,14 @@ class CallBack:
 
     width = 1
 
-    def __init__(self, name: str, settings: Mapping[str, Any], reactor: Any, lines: Lines, log: Log) -> None:
+    def __init__(self, name: str, settings: Mapping[str, Any], reactor: Any, lines: Lines, metrics: Metrics, log: Log) -> None:
+        """`settings`: `addresses` has by AE title what `dicom_peers.address_of` returns. Raises `security.tls.Unusable`."""
         self.name = name
         self._settings, self._reactor, self._lines, self._log = settings, reactor, lines, log.bind(destination=name)
+        self._credentials = {
+            title: credentials(f"{settings['listener']}.{title}", address["tls"], metrics, log, address["host"])
+            for title, address in settings["addresses"].items()
+        }
 
     def send(self, delivery: Delivery) -> Deferred[str]:
         """Fire with the status as "0x0000"; fail with `Retry` or `Refused`."""
@@ -55,12 +63,13 @@ class CallBack:
             raise Refused(_NOWHERE)
         return await self._call(delivery.lane, address, request)
 
-    async def _call(self, title: str, address: tuple[str, int], request: DimseRequest) -> str:
-        settings = self._settings
-        roles = {PUSH_MODEL: Role(scu=False, scp=True)}
-        asked = Request(settings["ae_title"], title, offers([(PUSH_MODEL, syntax) for syntax in _SYNTAXES]), _MAX_PDU, roles=roles)
+    async def _call(self, title: str, address: Mapping[str, Any], request: DimseRequest) -> str:
+        contexts = offers([(PUSH_MODEL, syntax) for syntax in _SYNTAXES])
+        roles, identity = {PUSH_MODEL: Role(scu=False, scp=True)}, identity_of(address)
+        asked = Request(self._settings["ae_title"], title, contexts, _MAX_PDU, roles=roles, identity=identity)
         link = Requestor(asked, self._reactor, self._log, patience=_PATIENCE)
-        await connect(self._reactor, *address, link, _CONNECT)
+        where = self._reactor, address["host"], address["port"], link, _CONNECT
+        await connect(*where, credentials=self._credentials[title])
         try:
             context = next((found for syntax in _SYNTAXES if (found := link.context_for(PUSH_MODEL, syntax))), None)
             if context is None:

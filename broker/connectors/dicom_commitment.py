@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred
@@ -57,7 +57,7 @@ INQUIRY = Option(
     default=None,
     example={"quiet": "1m", "within": "6h"},
     options=(
-        Option("quiet", "duration", "Ask when nothing more of a patient was delivered for so long.", default="1m", example="1m"),
+        Option("quiet", "duration", "Ask when nothing more of an exam was delivered for so long.", default="1m", example="1m"),
         Option("batch", "integer", "Most instances of one request; so many are asked about at once.", default=500, example=500),
         Option("within", "duration", "Time the destination has to report.", default="6h", example="6h"),
         Option(
@@ -69,6 +69,14 @@ INQUIRY = Option(
         ),
     ),
 )
+
+
+def check_inquiry(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with how a destination is asked, where it is."""
+    if settings and settings["batch"] < 1:
+        yield "batch: at least one is needed"
+    if settings and settings["resend"] < 0:
+        yield "resend: write 0 or more"
 
 
 class Requesting(Gathering):

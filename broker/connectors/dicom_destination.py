@@ -9,13 +9,13 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from broker.connectors.base import ECHO, RETRY, Deidentifier, Transcoder
-from broker.connectors.dicom_commitment import INQUIRY
+from broker.connectors.dicom_commitment import INQUIRY, check_inquiry
 from broker.connectors.dicom_confidential import DEIDENTIFY, check_confidential
 from broker.connectors.dicom_dispatch import Dispatch
 from broker.connectors.dicom_identity import IDENTITY, identity_of
 from broker.connectors.dicom_outcomes import BUSY, OUTCOMES, REJECTED, Outcome, Outcomes, check_outcomes, settle
 from broker.connectors.dicom_outflow import Pace
-from broker.connectors.dicom_peers import check_ae_title
+from broker.connectors.dicom_peers import check_ae_title, check_max_pdu
 from broker.connectors.dicom_pool import Pool
 from broker.connectors.dicom_requestor import Rejected, Requestor, Serve, connect, echo, serve_nothing
 from broker.connectors.dicom_services import Spool
@@ -64,8 +64,6 @@ DESTINATION = Spec(
         DEIDENTIFY,
         HOURS,
         Option("bandwidth", "size", "Most bytes a second; no limit when absent.", default=None, example="2 MB"),
-        tls.DESTINATION,
-        IDENTITY,
         RETRY,
     ),
     example="""\
@@ -85,6 +83,12 @@ def check_sending(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key in ("associations", "operations"):
         if settings[key] < 1:
             yield key, "it must be 1 at least"
+    if wrong := check_max_pdu(settings["max_pdu"]):
+        yield "max_pdu", wrong
+    if settings["bandwidth"] == 0:
+        yield "bandwidth", "nothing would ever leave: leave it out where there is no limit"
+    for wrong in check_inquiry(settings["commitment"] or {}):
+        yield "commitment", wrong
     for wrong in check_hours(settings["window"]):
         yield "window", wrong
     for wrong in check_outcomes(settings["outcomes"]):

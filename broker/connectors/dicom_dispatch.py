@@ -14,11 +14,11 @@ from broker.connectors.dicom_outcomes import CONTEXTS, Outcome, Outcomes, descri
 from broker.connectors.dicom_pool import Link, Need, Pool
 from broker.connectors.dicom_preparing import Ready, made_of, ready_at_once, ready_by_library
 from broker.connectors.dicom_services import Spool
-from broker.connectors.dicom_syntaxes import EXPLICIT, IMPLICIT, Syntaxes
+from broker.connectors.dicom_syntaxes import Syntaxes
 from broker.connectors.dicom_transport import off_core
 from broker.dicom import dimserequest
-from broker.dicom.dataset import decode, encode
-from broker.dicom.dimse import Field
+from broker.dicom.dataset import EXPLICIT_LITTLE, IMPLICIT_LITTLE, decode, encode
+from broker.dicom.dimse import Command, Field
 from broker.dicom.negotiation import Context
 from broker.dicom.storerequest import decode_request
 from broker.errors import Aborted, MessageError, Refused, Retry
@@ -96,7 +96,7 @@ class Dispatch:
             found = link.contexts(need)
             if not found or found[0].syntax != ready.syntax:
                 return [context.syntax for context in found], link.refusals(need)
-            return await _sent(link, found[0], ready)
+            return await _sent(link, found[0], ready, request.originator)
 
         answer = await self._over(need, offer)
         if isinstance(answer, int):
@@ -113,7 +113,7 @@ class Dispatch:
     async def _turned_into(self, syntax: str, ready: Ready, path: str, request: StoreRequest) -> Judged:
         """Send the object in another transfer syntax; raises MessageError when that cannot be made."""
         if syntax == ready.syntax:
-            return await self._sent_alone(ready)
+            return await self._sent_alone(ready, request)
         assert self._transcoder is not None
         made = await self._transcoder.transcode(path, syntax)
         try:
@@ -122,16 +122,16 @@ class Dispatch:
             with suppress(OSError):  # the open file is all that is needed
                 os.unlink(made)
         try:
-            return await self._sent_alone(other)
+            return await self._sent_alone(other, request)
         finally:
             other.file.close()
 
-    async def _sent_alone(self, ready: Ready) -> Judged:
+    async def _sent_alone(self, ready: Ready, request: StoreRequest) -> Judged:
         need = Need(ready.sop_class, (ready.syntax,))
 
         async def send(link: Link) -> int | str:
             found = link.contexts(need)
-            return await _sent(link, found[0], ready) if found else link.refusals(need)
+            return await _sent(link, found[0], ready, request.originator) if found else link.refusals(need)
 
         answer = await self._over(need, send)
         if isinstance(answer, str):
@@ -147,24 +147,24 @@ class Dispatch:
         field = Field.__members__.get(request.kind.replace("-", "_"))
         if field is None:
             raise Refused("the delivery is of no kind that DICOM has")
-        need = Need(request.sop_class, (EXPLICIT, IMPLICIT))
+        need = Need(request.sop_class, (EXPLICIT_LITTLE, IMPLICIT_LITTLE))
 
-        async def ask(link: Link) -> int | str:
+        async def ask(link: Link) -> Command | str:
             found = link.contexts(need)
             if not found:
                 return link.refusals(need)
             context, dataset = found[0], request.dataset
-            if dataset and context.syntax == IMPLICIT:
-                dataset = encode(decode(dataset, EXPLICIT), IMPLICIT)
+            if dataset and context.syntax == IMPLICIT_LITTLE:
+                dataset = encode(decode(dataset, EXPLICIT_LITTLE), IMPLICIT_LITTLE)
             asked = link.requestor.requests.ask(
                 context, field, request.sop_instance, dataset, type_id=request.type_id, destination=request.destination
             )
-            return (await asked).command.status
+            return (await asked).command
 
         answer = await self._over(need, ask)
         if isinstance(answer, str):
             return self._outcomes.of_word(CONTEXTS), f"context refused: SOP class {request.sop_class}: {answer}"
-        return self._judged(answer)
+        return self._judged(answer.status, answer.error_id)
 
     # both
 
@@ -190,10 +190,10 @@ class Dispatch:
             finally:
                 self._pool.give_back(link, broken=broken)
 
-    def _judged(self, status: int) -> Judged:
-        return self._outcomes.of_status(status), described(status)
+    def _judged(self, status: int, error_id: int = 0) -> Judged:
+        return self._outcomes.of_status(status, error_id), described(status, error_id)
 
 
-async def _sent(link: Link, context: Context, ready: Ready) -> int:
+async def _sent(link: Link, context: Context, ready: Ready, originator: tuple[str, int]) -> int:
     ready.rewind()
-    return (await link.requestor.requests.store(context, ready.sop_instance, ready.head, ready.file)).status
+    return (await link.requestor.requests.store(context, ready.sop_instance, ready.head, ready.file, originator=originator)).status

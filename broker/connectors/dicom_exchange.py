@@ -121,8 +121,7 @@ class Exchange(UpperLayer):
             return
         self._working = None
         self.on_answered(receiver, status)
-        if self.core.can_send:
-            self.write(self.core.message(receiver.context.id, response, dataset))
+        self.requests.say(receiver.context, response, dataset)
         self.go_on()
 
     def go_on(self) -> None:

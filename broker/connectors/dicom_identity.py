@@ -76,9 +76,15 @@ def check_user(value: Any) -> str:
 
 
 def concerns(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield (option, what) of passcodes in the settings of a listener or destination without TLS."""
-    if (settings.get("identity") or {}).get("passcode"):
+    """Yield (option, what) of passcodes in the settings of a listener or destination that go without TLS."""
+    if _tells(settings, "identity") and not settings["tls"]:
         yield "identity", "without TLS the passcode goes over the network for all to read: add tls:"
     for title, peer in settings.get("peers", {}).items():
-        if isinstance(peer, Mapping) and (peer.get("identity") or {}).get("passcode"):
+        if _tells(peer, "identity") and not settings["tls"]:
             yield "peers", f"{title}.identity: without TLS the passcode comes over the network for all to read: add tls:"
+        if _tells(peer, "identify_as") and not peer.get("tls"):
+            yield "peers", f"{title}.identify_as: without TLS the passcode goes over the network for all to read: add tls: to the peer"
+
+
+def _tells(settings: Any, key: str) -> bool:
+    return isinstance(settings, Mapping) and bool((settings.get(key) or {}).get("passcode"))

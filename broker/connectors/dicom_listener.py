@@ -9,10 +9,10 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 
-from broker.connectors.base import DicomIntake, not_bound
+from broker.connectors.base import DicomIntake, Transcoder, not_bound
 from broker.connectors.dicom_acceptor import Acceptor
 from broker.connectors.dicom_commitment import SERVICE, Lines
-from broker.connectors.dicom_peers import check_ae_title, check_peers, read_peers
+from broker.connectors.dicom_peers import check_ae_title, check_max_pdu, check_peers, read_peers
 from broker.connectors.dicom_query import RETRIEVE
 from broker.connectors.dicom_services import Spool
 from broker.connectors.dicom_serving import SERVICES, USUAL, Serving
@@ -39,6 +39,13 @@ LISTENER = Spec(
         Option("check_called", "boolean", "Whether callers must name that AE title.", default=True, example=True),
         Option("services", "texts", "What is offered beside C-ECHO.", default=list(USUAL), example=["store", "mpps"], choices=SERVICES),
         Option("max_pdu", "size", "Largest P-DATA-TF this side takes.", default="128 KB", example="128 KB"),
+        Option(
+            "max_object",
+            "size",
+            "Largest object; of a larger one nothing is kept, and its answer is 0xA700. It also ends one that has no end.",
+            default="4 GB",
+            example="16 GB",
+        ),
         Option("associations", "integer", "Most associations open at the same time.", default=64, example=64),
         Option(
             "associations_per_peer",
@@ -74,7 +81,8 @@ LISTENER = Spec(
             "none), `unencodable` (a text that does not fit is written with the nearest letters: `transliterate`; or `unicode`: "
             "its entry goes to ISO_IR 192, as one does whose characters have no nearest letters), `associations` (most at "
             "once), `private` (take SOP classes the standard does not know), `host` and `port` (where it is called back with the report of "
-            "a storage commitment), `certificate` (names, of which its certificate must carry one, or `sha256:` with its fingerprint; "
+            "a storage commitment, or sent what it retrieves), `tls` and `identify_as` (how it is called there: what `tls` and `identity` "
+            "are for a destination), `certificate` (names, of which its certificate must carry one, or `sha256:` with its fingerprint; "
             "needs `tls`), `identity` (`user` it must say it is, and its `passcode`, which a file "
             "may hold: `${file:…}`), `worklist` (the `stations` whose steps it is shown, the `modality` of queries that name none, and "
             'its own values for what stands in `worklist` of the listener); or `refuse`. "*" is everyone else.',
@@ -104,6 +112,11 @@ def check_listener(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key in ("associations", "associations_per_peer"):
         if settings[key] is not None and settings[key] < 1:
             yield key, "at least one is needed"
+    for key in ("idle", "artim"):
+        if not settings[key]:
+            yield key, "nobody would have time for anything: write it such as 30s or 10m"
+    if wrong := check_max_pdu(settings["max_pdu"]):
+        yield "max_pdu", wrong
     if settings["retrieve"]["limit"] < 1:
         yield "retrieve", "limit: at least one is needed"
     if not settings["durable"] and "commitment" in settings["services"]:
@@ -115,6 +128,9 @@ def check_listener(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for title, value in settings["peers"].items():
         if isinstance(value, Mapping) and bool(value.get("host")) != bool(value.get("port")):
             yield "peers", f"{title}: host and port go together: where the peer is called back"
+        for key in ("tls", "identify_as"):
+            if isinstance(value, Mapping) and value.get(key) and not value.get("host"):
+                yield "peers", f"{title}.{key}: it is for calling the peer back: add host and port, or remove it"
     if settings["tls"] is not None:
         for option, what in tls.problems(settings["tls"], accepts=True):
             yield "tls", f"{option}: {what}"
@@ -152,8 +168,9 @@ class DicomListener:
         metrics: Metrics,
         log: Log,
         lines: Lines | None = None,
+        transcoder: Transcoder | None = None,
     ) -> None:
-        """`lines` remembers who asked for storage commitment over which association."""
+        """`lines` remembers who asked for storage commitment over which association; `transcoder` serves C-GET."""
         self.name = name
         if wrong := check_ae_title(settings["ae_title"]):
             raise ValueError(f"ae_title: {wrong}")
@@ -175,6 +192,8 @@ class DicomListener:
             artim=settings["artim"],
             idle=settings["idle"],
             buffer=read_buffer(),
+            max_object=settings["max_object"],
+            transcoder=transcoder,
             durable=settings["durable"],
             lines=lines or Lines(),
             worklist=settings["worklist"],

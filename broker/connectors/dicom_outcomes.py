@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
+from broker.dicom.performedstep import MAY_NO_LONGER_BE_UPDATED
 from broker.errors import NotYet, Refused, Retry
 from broker.spec import Option
 
@@ -45,6 +46,9 @@ _TABLE: tuple[tuple[int, int, Outcome], ...] = (
     (0xA700, 0xA7FF, Outcome.RETRY),
     (0xB000, 0xBFFF, Outcome.WARNING),
 )
+# Error ID (0000,0903), which says more than the status it comes with
+_ERRORS = {MAY_NO_LONGER_BE_UPDATED: Outcome.WARNING}  # the end of a step is there, from a first attempt whose answer was lost
+_ERROR_MEANING = {MAY_NO_LONGER_BE_UPDATED: "may no longer be updated"}
 _WORDS = {REJECTED: Outcome.RETRY, BUSY: Outcome.RETRY, CONTEXTS: Outcome.REFUSE}
 _FAILED = {
     REJECTED: (Outcome.RETRY, Outcome.REFUSE),
@@ -84,9 +88,10 @@ class Outcomes:
         self._own = [(*found, Outcome(outcome)) for key, outcome in settings.items() if (found := _range(key))]
         self._words = {**_WORDS, **{key: Outcome(outcome) for key, outcome in settings.items() if key in _WORDS}}
 
-    def of_status(self, status: int) -> Outcome:
-        """Return what a status means; what the settings name last counts before what they name first."""
-        for first, last, outcome in (*reversed(self._own), *_TABLE):
+    def of_status(self, status: int, error_id: int = 0) -> Outcome:
+        """Return what a status means, with its Error ID; what the settings name last counts before what they name first."""
+        of_error = [(status, status, _ERRORS[error_id])] if error_id in _ERRORS else []
+        for first, last, outcome in (*reversed(self._own), *of_error, *_TABLE):
             if first <= status <= last:
                 return outcome
         return Outcome.REFUSE
@@ -105,10 +110,11 @@ def settle(outcome: Outcome, why: str) -> str:
     raise {Outcome.RETRY: Retry, Outcome.LATER: NotYet}.get(outcome, Refused)(why)
 
 
-def described(status: int) -> str:
-    """Return a status as people read it: "0xA700 out of resources"."""
+def described(status: int, error_id: int = 0) -> str:
+    """Return a status as people read it: "0xA700 out of resources", with its Error ID in brackets."""
     text = next((words for first, last, words in _MEANING if first <= status <= last), "")
-    return f"0x{status:04X} {text}".rstrip()
+    error = f"(0x{error_id:04X} {_ERROR_MEANING.get(error_id, '')}".rstrip() + ")" if error_id else ""
+    return " ".join(filter(None, (f"0x{status:04X}", text, error)))
 
 
 def check_outcomes(settings: object) -> Iterable[str]:

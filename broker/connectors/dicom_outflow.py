@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -19,6 +20,20 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 19  # bytes read from a file at a time
 _TURN = 1 << 20  # bytes after which other connections have their turn
+_LOST = frozenset(  # what a socket says when the peer is gone, or the way to it; all else is of the file
+    (
+        errno.EPIPE,
+        errno.ESHUTDOWN,
+        errno.ENOTCONN,
+        errno.ECONNABORTED,
+        errno.ECONNRESET,
+        errno.ETIMEDOUT,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETRESET,
+        errno.ENETUNREACH,
+    )
+)
 _MORE = getattr(socket, "MSG_MORE", 0)  # only where the system has it: the head of a PDU leaves with what follows it
 
 
@@ -127,11 +142,11 @@ class _Direct:
             self._send()
         except BlockingIOError:
             pass
-        except (BrokenPipeError, ConnectionError):
-            self._shell.transport.abortConnection()
         except OSError as error:
-            self._finish(error)
-            return
+            if error.errno not in _LOST:
+                self._finish(error)
+                return
+            self._shell.transport.abortConnection()
         if self._at < self._end and not self.done.called:
             self._shell.transport.startWriting()
         else:

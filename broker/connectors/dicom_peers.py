@@ -9,6 +9,8 @@ from typing import Any
 from broker.connectors.dicom_identity import User, check_user, read_user
 from broker.connectors.dicom_terms import check_worklist, read_worklist
 from broker.dicom.charset import TRANSLITERATE, UNENCODABLE, is_known
+from broker.pipeline.shape import Mistakes, check_options
+from broker.security import tls
 from broker.security.addresses import Addresses
 from broker.security.tls import identifier
 
@@ -44,10 +46,18 @@ class Peers:
         return peer
 
 
+_PDU = 4096, 16 << 20  # smaller ones some peers do not take, and larger ones gain nothing
+
+
 def check_ae_title(title: str) -> str:
     """Return what is wrong with an AE title; "" when nothing is."""
     good = isinstance(title, str) and 0 < len(title.strip()) <= 16 and title.isascii() and title.isprintable() and "\\" not in title
     return "" if good else "an AE title has 1 to 16 characters of ASCII, without a backslash"
+
+
+def check_max_pdu(size: int) -> str:
+    """Return what is wrong with a largest PDU, in bytes; "" when nothing is."""
+    return "" if _PDU[0] <= size <= _PDU[1] else "write 4 KB to 16 MB"
 
 
 def read_peers(settings: Mapping[str, Any]) -> Peers:
@@ -70,6 +80,16 @@ def _peer(value: Mapping[str, Any]) -> Peer:
         user=read_user(value["identity"]) if value.get("identity") else None,
         worklist=read_worklist(value.get("worklist") or {}),
     )
+
+
+def address_of(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `host`, `port`, `tls` and `identity` of a peer that is called back, as a destination has them."""
+    return {
+        "host": value["host"],
+        "port": value.get("port", 0),
+        "tls": tls.DESTINATION.read(value.get("tls")),
+        "identity": value.get("identify_as"),
+    }
 
 
 def _texts(value: Any) -> list[str]:
@@ -119,6 +139,15 @@ def _check_certificate(value: Any) -> str:
         return f"write names of its certificate, or sha256: and its fingerprint: {error}"
 
 
+def _check_tls(value: Any) -> str:
+    mistakes = Mistakes()
+    check_options(tls.DESTINATION.options, value, mistakes)
+    if not mistakes.found:
+        for option, what in tls.problems(tls.DESTINATION.read(value), accepts=False):
+            mistakes.add(what, key=(option,))
+    return "; ".join(f"{'.'.join(map(str, one.place))}: {one.what} {one.instead}".lstrip(": ").rstrip() for one in mistakes.found)
+
+
 def _check_count(value: Any) -> str:
     good = isinstance(value, int) and not isinstance(value, bool) and value >= 1
     return "" if good else "write a whole number from 1 on"
@@ -133,6 +162,8 @@ _CHECKS: Mapping[str, Callable[[Any], str]] = {
     "private": lambda value: "" if isinstance(value, bool) else "write true or false",
     "host": lambda value: "" if isinstance(value, str) and value.strip() else "write a host name or an address",
     "port": lambda value: "" if type(value) is int and 0 < value < 1 << 16 else "write a number from 1 to 65535",
+    "tls": _check_tls,
+    "identify_as": check_user,
     "certificate": _check_certificate,
     "identity": check_user,
     "worklist": check_worklist,

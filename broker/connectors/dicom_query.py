@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydicom.dataset import Dataset
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.python.failure import Failure
 
+from broker.connectors.dicom_preparing import made_of
 from broker.connectors.dicom_retrieval import Retrieved, Return, Task
 from broker.connectors.dicom_services import Gathering
-from broker.connectors.dicom_suboperation import accepted, opened
+from broker.connectors.dicom_suboperation import PLAIN, Ready, accepted, opened
 from broker.connectors.dicom_transport import Flow, off_core
 from broker.dicom import dimse
 from broker.dicom.answers import charsets_of
 from broker.dicom.charset import write_in
 from broker.dicom.dataset import encode
 from broker.dicom.dimse import Counts, Field, Status
+from broker.dicom.negotiation import Context
 from broker.dicom.query import MODELS, read_query, read_retrieval
 from broker.errors import MessageError, StoreError
 from broker.model import StoreRequest
@@ -87,7 +92,7 @@ class _Asked(Gathering):
 
     def __init__(self, acceptor: Exchange, message: Message) -> None:
         super().__init__(acceptor, message)
-        self.task = Task()
+        self.task = Task(message.command.message_id)
         self.gone = False
         self.model = MODELS[message.context.abstract]
 
@@ -126,12 +131,13 @@ class Searching(_Asked):
     async def _work(self, identifier: Dataset) -> None:
         query = read_query(self.model, identifier)
         self._charsets = charsets_of(identifier, self.acceptor.peer.charset)
-        self._flow, self._turn = Flow(), DeferredLock()
+        self._flow, self._turn, self._over = Flow(), DeferredLock(), False
         transport = self.acceptor.transport
         transport.registerProducer(self._flow, True)
         try:
             searched = await self.acceptor.serving.intake.search(self.acceptor.caller, query, self.task, self._send)
         finally:
+            self._over = True
             transport.unregisterProducer()
         if not self.gone:
             status = Status.CANCELLED if self.task.cancelled else searched.status
@@ -145,7 +151,7 @@ class Searching(_Asked):
             pending = dimse.response(self.command, Status.PENDING, with_dataset=True)
             for dataset in await off_core(self.acceptor.serving.reactor, *work):
                 await self._flow.ready()
-                if self.task.cancelled or not self.acceptor.core.can_send:
+                if self._over or self.task.cancelled or not self.acceptor.core.can_send:
                     return
                 self.acceptor.write(self.acceptor.core.message(self.context.id, pending, dataset))
         finally:
@@ -176,9 +182,8 @@ class Retrieving(_Asked):
 
     def _progress(self, counts: Counts) -> None:
         """Tell how far the sub-operations are."""
-        if not self.task.cancelled and self.acceptor.core.can_send:
-            pending = dimse.response(self.command, Status.PENDING, counts=counts)
-            self.acceptor.write(self.acceptor.core.message(self.context.id, pending))
+        if not self.task.cancelled:
+            self.acceptor.requests.say(self.context, dimse.response(self.command, Status.PENDING, counts=counts))
 
     def _finish(self, done: Retrieved) -> None:
         failures = b""
@@ -197,9 +202,28 @@ class Retrieving(_Asked):
         if not contexts:
             return Status.SOP_CLASS_NOT_SUPPORTED
         path = acceptor.serving.spool.path(request.spooled.name)
-        ready: tuple[Any, str, bytes, BinaryIO] | None = await off_core(acceptor.serving.reactor, opened, path, request, contexts)
+        ready: Ready | None = await off_core(acceptor.serving.reactor, opened, path, request, contexts)
+        if ready is None:
+            ready = await self._transcoded(path, request, contexts)
         if ready is None:
             return Status.SOP_CLASS_NOT_SUPPORTED
         context, instance, head, file = ready
         with file:
             return (await acceptor.requests.store(context, instance, head, file)).status
+
+    async def _transcoded(self, path: Path, request: StoreRequest, contexts: Sequence[Context]) -> Ready | None:
+        """Return the object without its compression, None where the peer does not take it so or it cannot be made."""
+        serving = self.acceptor.serving
+        syntax = next((context.syntax for context in contexts if context.syntax in PLAIN), None)
+        if serving.transcoder is None or syntax is None:
+            return None
+        try:
+            made = await serving.transcoder.transcode(str(path), syntax)
+        except MessageError:
+            return None
+        try:
+            other = replace(request, spooled=made_of(request.spooled, made, syntax))
+            found: Ready | None = await off_core(serving.reactor, opened, Path(made), other, contexts)
+        finally:
+            os.unlink(made)  # the open file is all that is needed
+        return found

@@ -14,6 +14,7 @@ from broker.connectors.dicom_services import Receiver
 from broker.connectors.mllp_wire import endpoint, tls_failure
 from broker.connectors.tls import secured
 from broker.dicom.association import Association
+from broker.dicom.dataset import IMPLICIT_LITTLE
 from broker.dicom.happenings import Message
 from broker.dicom.negotiation import Answer, Context, Identity, Offer, Rejection, Request
 from broker.dicom.pdus import Limits
@@ -25,8 +26,7 @@ from broker.security.tls import Credentials
 if TYPE_CHECKING:
     from broker.connectors.dicom_serving import Serving
 
-_VERIFICATION = "1.2.840.10008.1.1"
-_IMPLICIT = "1.2.840.10008.1.2"
+VERIFICATION = "1.2.840.10008.1.1"
 _ARTIM = 10.0  # seconds the peer has to close at the end
 _RELEASE = 5.0  # seconds the peer has to agree to a release
 Serve = Callable[["Requestor", Message], Receiver | None]
@@ -204,10 +204,10 @@ def echo(
     """Verify that a peer answers C-ECHO; fires with the status, fails with Retry or Refused."""
 
     async def run() -> int:
-        request = Request(calling, called, offers([(_VERIFICATION, _IMPLICIT)]), Limits().max_pdu, identity=identity)
+        request = Request(calling, called, offers([(VERIFICATION, IMPLICIT_LITTLE)]), Limits().max_pdu, identity=identity)
         link = Requestor(request, reactor, log, patience=timeout)
         await connect(reactor, host, port, link, timeout, credentials=credentials)
-        context = link.context_for(_VERIFICATION, _IMPLICIT)
+        context = link.context_for(VERIFICATION, IMPLICIT_LITTLE)
         try:
             if context is None:
                 raise Refused("the peer does not offer verification")

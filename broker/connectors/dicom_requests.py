@@ -92,7 +92,14 @@ class Requests:
     def cancel(self) -> None:
         """Send C-CANCEL for each request under way."""
         for message_id, asked in self._asked.items():
-            self._write(asked.context, dimse.cancel(message_id))
+            self.say(asked.context, dimse.cancel(message_id))
+
+    def say(self, context: Context, command: bytes, dataset: bytes = b"") -> None:
+        """Send what nobody answers, as an answer itself: behind the message that is on its way, whose fragments belong together."""
+        if self._turn.locked:
+            self._turn.run(self._write, context, command, dataset)
+        else:
+            self._write(context, command, dataset)
 
     async def store(
         self, context: Context, instance: str, head: bytes, file: BinaryIO, *, originator: tuple[str, int] = ("", 0), priority: int = 0

@@ -14,8 +14,9 @@ from broker.model import StoreRequest
 class Task:
     """A query or retrieval that a peer waits for, until the peer wants no more of it."""
 
-    def __init__(self) -> None:
-        self.cancelled = False
+    def __init__(self, message_id: int = 0) -> None:
+        """`message_id`: of the request that asks for it."""
+        self.message_id, self.cancelled = message_id, False
         self._stops: list[Callable[[], None]] = []
 
     def cancel(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 HEADER = 1 << 13  # bytes of a dataset that are handed over with it
 MOST_TAKING = 64  # objects of a listener that is not durable, answered and not yet journaled
+_TOO_LARGE = "object larger than max_object"
 MOST_DATASET = 1 << 20  # bytes of an identifier or attribute list
 
 
@@ -93,18 +95,18 @@ class Receiver:
         return Status.PROCESSING_FAILURE
 
 
-class Storing(Receiver):
+class Filing(Receiver):
     """C-STORE: the dataset streams into a spool file behind the file meta information."""
 
-    def __init__(self, acceptor: Exchange, message: Message) -> None:
+    def __init__(self, acceptor: Exchange, message: Message, spool: Spool, most: float = math.inf) -> None:
+        """`most`: bytes of its dataset; of a larger one nothing is kept."""
         super().__init__(acceptor, message)
-        meta = file_meta(self.command.sop_class or self.context.abstract, self.command.sop_instance, self.context.syntax)
+        self._room = most
+        self._sop_class = self.command.sop_class or self.context.abstract
         self._pieces: list[Any] = []
-        self._header = bytearray()  # where the dataset begins, so that no file must be read for it
-        self._told = False  # whether the sender has its answer
         self._file: SpoolFile | None = None
         try:
-            self._file = acceptor.serving.spool.begin(meta)
+            self._file = spool.begin(file_meta(self._sop_class, self.command.sop_instance, self.context.syntax))
         except StoreError as error:
             self._cannot(error)
 
@@ -115,13 +117,16 @@ class Storing(Receiver):
     def data(self, view: memoryview) -> None:
         """Take a piece."""
         self._pieces.append(view)
-        if (more := HEADER - len(self._header)) > 0:
-            self._header += view[:more]
 
     def flush(self) -> None:
         """Write the pieces; after a failure the rest of the object is only read off the wire."""
         pieces, self._pieces = self._pieces, []
         if self._file is None or not pieces:
+            return
+        self._room -= sum(map(len, pieces))
+        if self._room < 0:
+            self.acceptor.log.warning("object too large", ae_title=self.acceptor.caller.ae_title)
+            self.abandon()
             return
         try:
             self._file.write(pieces)
@@ -129,20 +134,55 @@ class Storing(Receiver):
             self._cannot(error)
 
     def end(self) -> None:
-        """Make the object durable where that is asked for, hand it over, answer."""
+        """Hand the object over, unless there is none."""
         self.flush()
         file, self._file = self._file, None
         if file is None:
-            self.answer(Status.OUT_OF_RESOURCES)
+            self.answer(Status.OUT_OF_RESOURCES, comment=_TOO_LARGE if self._room < 0 else "")
         else:
-            file.finish(durable=self.acceptor.serving.durable).addCallback(self._take).addCallbacks(self._kept, self.failed)
+            self.finish(file)
+
+    def finish(self, file: SpoolFile) -> None:
+        """All of it is written: hand it over, then answer."""
+        raise NotImplementedError
+
+    def spooled(self, kept: tuple[str, int, str]) -> Spooled:
+        """Return what the finished file is."""
+        name, size, digest = kept
+        return Spooled(name, self._sop_class, self.command.sop_instance, self.context.syntax, size, digest)
+
+    def abandon(self) -> None:
+        """Leave nothing in the spool."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.abort()
+
+    def _status_of(self, failure: Failure) -> int:
+        return Status.OUT_OF_RESOURCES if isinstance(failure.value, StoreError) else Status.PROCESSING_FAILURE
+
+
+class Storing(Filing):
+    """C-STORE of an object that is taken in."""
+
+    def __init__(self, acceptor: Exchange, message: Message) -> None:
+        super().__init__(acceptor, message, acceptor.serving.spool, acceptor.serving.max_object)
+        self._header = bytearray()  # where the dataset begins, so that no file must be read for it
+        self._told = False  # whether the sender has its answer
+
+    def data(self, view: memoryview) -> None:
+        """Take a piece."""
+        self._pieces.append(view)
+        if (more := HEADER - len(self._header)) > 0:
+            self._header += view[:more]
+
+    def finish(self, file: SpoolFile) -> None:
+        """Make the object durable where that is asked for, hand it over, answer."""
+        file.finish(durable=self.acceptor.serving.durable).addCallback(self._take).addCallbacks(self._kept, self.failed)
 
     def _take(self, kept: tuple[str, int, str]) -> Deferred[int]:
-        name, size, digest = kept
-        serving, command = self.acceptor.serving, self.command
-        spooled = Spooled(name, command.sop_class or self.context.abstract, command.sop_instance, self.context.syntax, size, digest)
+        serving = self.acceptor.serving
         early = None if serving.durable or serving.taking >= MOST_TAKING else self._tell
-        return serving.intake.receive_instance(self.acceptor.caller, spooled, bytes(self._header), early)
+        return serving.intake.receive_instance(self.acceptor.caller, self.spooled(kept), bytes(self._header), early)
 
     def _tell(self) -> None:
         """Answer before the object is journaled."""
@@ -161,15 +201,6 @@ class Storing(Receiver):
         """Answer what went wrong; who has its answer already is past hearing it, and the log says so."""
         self._taken()
         super().failed(failure)
-
-    def abandon(self) -> None:
-        """Leave nothing in the spool."""
-        file, self._file = self._file, None
-        if file is not None:
-            file.abort()
-
-    def _status_of(self, failure: Failure) -> int:
-        return Status.OUT_OF_RESOURCES if isinstance(failure.value, StoreError) else Status.PROCESSING_FAILURE
 
 
 class Gathering(Receiver):

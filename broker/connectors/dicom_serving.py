@@ -11,7 +11,7 @@ from pydicom.uid import UID
 from pynetdicom import AllStoragePresentationContexts
 from twisted.internet.defer import Deferred, succeed
 
-from broker.connectors.base import DicomIntake
+from broker.connectors.base import DicomIntake, Transcoder
 from broker.connectors.dicom_availability import Notifying
 from broker.connectors.dicom_commitment import Lines, Reporting, Requesting
 from broker.connectors.dicom_peers import Peer, Peers
@@ -33,6 +33,7 @@ from broker.dicom.negotiation import (
     Rejection,
     Request,
     Role,
+    Window,
 )
 from broker.dicom.query import PATIENT_ROOT, STUDY_ROOT
 from broker.obs.log import Log
@@ -74,6 +75,8 @@ REQUESTS: dict[tuple[str, int], Make] = {
 }
 SERVICES = ("store", *dict.fromkeys(service for service in SOP_CLASSES.values() if service != "echo"))
 USUAL = ("store", "worklist", "mpps")  # what is offered when nothing is said
+OPERATIONS = 8  # objects that a peer may send before the first is answered, PS3.7 D.3.3.3
+_IN_TURN = ("echo", "store", None)  # while these are worked on, nothing is read; None has no context
 _AS_PROPOSED = ("echo", "store")  # these take whatever transfer syntax comes first: no dataset of theirs is decoded
 _STORAGE = frozenset(str(context.abstract_syntax) for context in AllStoragePresentationContexts)
 _STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
@@ -111,6 +114,8 @@ class Serving:
     artim: float  # seconds
     idle: float  # seconds
     buffer: memoryview
+    max_object: int = 1 << 32  # bytes
+    transcoder: Transcoder | None = None
     durable: bool = True  # whether an object is synced and journaled before its answer
     taking: int = 0  # objects that were answered and are not yet journaled
     credentials: Credentials | None = None
@@ -172,6 +177,12 @@ class Serving:
         else:
             taken, most = sum(one.peer is peer for one in established), self.share
         return len(established) >= self.most or taken >= most
+
+    def window(self, request: Request, peer: Peer) -> Window:
+        """Return how many operations may be outstanding: several where all contexts are of storage, whose requests wait their turn."""
+        if any(service_of(offer.abstract, peer.private) not in _IN_TURN for offer in request.offers):
+            return Window()
+        return Window(min(request.window.invoked or OPERATIONS, OPERATIONS))
 
     def decide(self, offer: Offer, peer: Peer, roles: Mapping[str, Role] = NO_ROLES) -> str | int:
         """Return the transfer syntax to take for a proposed context, or the result code of its refusal."""

@@ -18,8 +18,8 @@ from broker.dicom.negotiation import Context
 from broker.dicom.scan import DEFLATED
 from broker.model import StoreRequest
 
-_PLAIN = (EXPLICIT_LITTLE, IMPLICIT_LITTLE)
-_FROM = (*_PLAIN, DEFLATED)  # what is written in these without touching a pixel
+PLAIN = (EXPLICIT_LITTLE, IMPLICIT_LITTLE)
+_FROM = (*PLAIN, DEFLATED)  # what is written in these without touching a pixel
 _SYSTEM = "BROKER"
 
 Ready = tuple[Context, str, bytes, BinaryIO]  # the context to send it in, its SOP Instance UID, what stands for its header, the open rest
@@ -34,7 +34,7 @@ def opened(path: Path, request: StoreRequest, contexts: Sequence[Context]) -> Re
     syntax = request.spooled.transfer_syntax
     same = next((context for context in contexts if context.syntax == syntax), None)
     if same is None:
-        other = next((context for context in contexts if context.syntax in _PLAIN), None)
+        other = next((context for context in contexts if context.syntax in PLAIN), None)
         return _converted(path, request, other) if other is not None and syntax in _FROM else None
     ready = ready_at_once(str(path), request, _SYSTEM, _now()) or ready_by_library(str(path), request, _SYSTEM, _now())
     return same, ready.sop_instance, ready.head, ready.file
@@ -44,7 +44,7 @@ def accepted(contexts: Iterable[Context]) -> dict[str, tuple[str, ...]]:
     """Return the transfer syntaxes from which `opened` makes something that these contexts take, by SOP class."""
     found: dict[str, tuple[str, ...]] = {}
     for context in contexts:
-        syntaxes = _PLAIN if context.syntax in _PLAIN else (context.syntax,)
+        syntaxes = PLAIN if context.syntax in PLAIN else (context.syntax,)
         found[context.abstract] = tuple(dict.fromkeys((*found.get(context.abstract, ()), *syntaxes)))
     return found
 

@@ -6,39 +6,37 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from broker.dicom.negotiation import is_uid
+from pydicom import uid
+from pydicom.uid import UID
+
+from broker.dicom.dataset import EXPLICIT_LITTLE, IMPLICIT_LITTLE
+from broker.dicom.scan import BIG_ENDIAN, DEFLATED
+from broker.dicom.transcode import LOSSY
 from broker.spec import Option
 
-IMPLICIT, EXPLICIT, DEFLATED, BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
-UNCOMPRESSED = frozenset((IMPLICIT, EXPLICIT, DEFLATED, BIG_ENDIAN))
-
-LOSSLESS = {
-    "explicit": EXPLICIT,
-    "implicit": IMPLICIT,
-    "deflate": DEFLATED,
-    "RLE": "1.2.840.10008.1.2.5",
-    "JPEG lossless": "1.2.840.10008.1.2.4.70",
-    "JPEG-LS": "1.2.840.10008.1.2.4.80",
-    "JPEG 2000": "1.2.840.10008.1.2.4.90",
-    "HTJ2K": "1.2.840.10008.1.2.4.201",
+_NAMES: Mapping[str, UID] = {
+    "explicit": uid.ExplicitVRLittleEndian,
+    "implicit": uid.ImplicitVRLittleEndian,
+    "deflate": uid.DeflatedExplicitVRLittleEndian,
+    "RLE": uid.RLELossless,
+    "JPEG lossless": uid.JPEGLosslessSV1,
+    "JPEG-LS": uid.JPEGLSLossless,
+    "JPEG 2000": uid.JPEG2000Lossless,
+    "HTJ2K": uid.HTJ2KLossless,
+    "JPEG baseline": uid.JPEGBaseline8Bit,
+    "JPEG extended": uid.JPEGExtended12Bit,
+    "JPEG-LS near": uid.JPEGLSNearLossless,
+    "JPEG 2000 lossy": uid.JPEG2000,
 }
-LOSSY = {
-    "JPEG baseline": "1.2.840.10008.1.2.4.50",
-    "JPEG extended": "1.2.840.10008.1.2.4.51",
-    "JPEG-LS near": "1.2.840.10008.1.2.4.81",
-    "JPEG 2000 lossy": "1.2.840.10008.1.2.4.91",
-    "HTJ2K lossy": "1.2.840.10008.1.2.4.203",
-}
-_NAMES = {**LOSSLESS, **LOSSY}
-_LOSSY = frozenset(LOSSY.values())
-_WORDS: Mapping[str, tuple[str, ...]] = {"never": (), "lossless": (EXPLICIT, IMPLICIT)}  # what `transcode` may say besides names
+# what `transcode` may say besides names
+_WORDS: Mapping[str, tuple[str, ...]] = {"never": (), "lossless": (EXPLICIT_LITTLE, IMPLICIT_LITTLE)}
 
 SYNTAXES = (
     Option(
         "transcode",
         "texts",
         "What an object is turned into when the peer refuses the transfer syntax it came in: `never`, `lossless` (to explicit or implicit "
-        f"VR little endian), or names in the order to try: {', '.join(_NAMES)}, or a UID.",
+        f"VR little endian), or names in the order to try: {', '.join(_NAMES)}, or their UIDs.",
         default="lossless",
         example=["JPEG-LS", "explicit"],
     ),
@@ -59,6 +57,9 @@ SYNTAXES = (
 )
 
 
+_UNCOMPRESSED = frozenset((EXPLICIT_LITTLE, IMPLICIT_LITTLE, DEFLATED, BIG_ENDIAN))
+
+
 @dataclass(frozen=True, slots=True)
 class Syntaxes:
     """The policy of one destination, as UIDs."""
@@ -68,7 +69,7 @@ class Syntaxes:
 
     def choices(self, original: str) -> tuple[str, ...]:
         """Return what to offer for an object that came in this transfer syntax, the best first."""
-        first = self.prefer if original in UNCOMPRESSED else ()
+        first = self.prefer if original in _UNCOMPRESSED else ()
         return tuple(dict.fromkeys((*first, original, *self.targets)))
 
 
@@ -86,9 +87,10 @@ def check_syntaxes(settings: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         for name in names:
             if option == "transcode" and len(names) == 1 and name in _WORDS:
                 continue
-            if name not in _NAMES and not (is_uid(str(name)) and "." in str(name)):
-                yield option, f"{name!r} is no transfer syntax; write one of {', '.join(_NAMES)}"
-            elif _NAMES.get(name, name) in _LOSSY and settings.get("lossy") != "allowed":
+            syntax = _NAMES.get(name, name)
+            if syntax not in _NAMES.values():
+                yield option, f"{name!r} is no transfer syntax that objects can be written in; write one of {', '.join(_NAMES)}"
+            elif syntax in LOSSY and settings.get("lossy") != "allowed":
                 yield option, f"{name!r} loses something; add lossy: allowed if that may be"
 
 

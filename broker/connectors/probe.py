@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from broker.connectors.dicom_identity import identity_of
-from broker.connectors.dicom_requestor import Requestor, connect, offers
+from broker.connectors.dicom_requestor import VERIFICATION, Requestor, connect, offers
 from broker.connectors.mllp_wire import endpoint, read_address, shown, tls_failure
 from broker.connectors.tls import secured
 from broker.dicom.negotiation import Request
@@ -34,7 +34,6 @@ from broker.errors import Refused, Retry
 from broker.obs.log import Log
 from broker.security.tls import Credentials
 
-_VERIFICATION = "1.2.840.10008.1.1"
 _IMAGE = "1.2.840.10008.5.1.4.1.1.2"  # CT, which hardly any archive refuses
 _SYNTAXES: tuple[str, ...] = (
     ImplicitVRLittleEndian,
@@ -80,7 +79,7 @@ def probe_dicom(reactor: Any, settings: Mapping[str, Any], timeout: float, log: 
 
     async def run() -> Seen:
         host, port, called = settings["host"], settings["port"], settings["ae_title"]
-        wanted = [(_VERIFICATION, ImplicitVRLittleEndian), *((_IMAGE, syntax) for syntax in _SYNTAXES)]
+        wanted = [(VERIFICATION, ImplicitVRLittleEndian), *((_IMAGE, syntax) for syntax in _SYNTAXES)]
         secrets = Credentials(settings["tls"], host) if settings.get("tls") else None
         request = Request(settings["calling_ae_title"], called, offers(wanted), Limits().max_pdu, identity=identity_of(settings))
         try:
@@ -100,7 +99,7 @@ def probe_dicom(reactor: Any, settings: Mapping[str, Any], timeout: float, log: 
 
 
 async def _verify(link: Requestor) -> None:
-    context = link.context_for(_VERIFICATION, ImplicitVRLittleEndian)
+    context = link.context_for(VERIFICATION, ImplicitVRLittleEndian)
     if context is None:
         raise Refused("it does not offer verification")
     status = (await link.requests.echo(context)).status

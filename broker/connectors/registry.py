@@ -32,8 +32,10 @@ def _warn_tls(settings: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
 
 def _warn_dicom(settings: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield from _warn_tls(settings)
-    if not settings["tls"]:
-        yield from dicom_identity.concerns(settings)
+    yield from dicom_identity.concerns(settings)
+    for title, peer in settings.get("peers", {}).items():
+        for option, what in tls.concerns(tls.DESTINATION.read(peer["tls"])) if isinstance(peer, Mapping) and peer.get("tls") else ():
+            yield "peers", f"{title}.tls: {option}: {what}"
 
 
 def _check_dicom_destination(settings: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

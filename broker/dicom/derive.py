@@ -12,7 +12,7 @@ from broker.dicom import transcode
 from broker.dicom.coerce import prepared
 from broker.dicom.deidentify import Deidentification, deidentify
 from broker.dicom.pseudonyms import Pseudonyms
-from broker.dicom.regions import Box, Device, to_mask
+from broker.dicom.regions import Box, Device, hold_shown, to_mask
 from broker.dicom.storerequest import decode_request
 
 Made = dict[str, Any]  # what became of a job, as JSON has it
@@ -33,7 +33,7 @@ def _deidentified(source: str, target: str, request: str, system: str, now: str,
     dataset = transcode.read(source)
     prepared(dataset, decode_request(request.encode()), system=system, now=now)
     by, devices = rules_of(rules)
-    boxes = to_mask(dataset, devices) if "clean_pixel_data" in by.options else None
+    boxes = to_mask(dataset, devices) if "clean_pixel_data" in by.options else hold_shown(dataset)
     if boxes:
         _mask(dataset, boxes)
     pseudonyms = Pseudonyms(key.encode())

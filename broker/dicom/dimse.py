@@ -54,6 +54,10 @@ class Status(IntEnum):
     OUT_OF_RESOURCES = 0xA700
     MISMATCH = 0xA900  # the dataset or identifier does not match the SOP class
     CANNOT_UNDERSTAND = 0xC000
+    UNABLE_TO_PROCESS = 0xC001
+    NO_SUBOPERATION = 0xA702  # none of them could be done
+    UNKNOWN_DESTINATION = 0xA801
+    SOME_SUBOPERATIONS = 0xB000  # a warning: others failed
 
 
 RESPONSE = 0x8000
@@ -106,6 +110,7 @@ class Command:
     originator: tuple[str, int] = ("", 0)  # Move Originator AE title and message id
     counts: Counts = Counts()
     comment: str = ""
+    error_id: int = 0
 
     @property
     def is_response(self) -> bool:
@@ -155,19 +160,22 @@ _RARE: dict[int, tuple[str, Callable[[dict[int, bytes]], Any]]] = {
     _ORIGINATOR: ("originator", _originator),
     _REMAINING: ("counts", _counts),
     _COMPLETED: ("counts", _counts),
+    _ERROR_ID: ("error_id", lambda found: _number(found, _ERROR_ID)),
     _COMMENT: ("comment", lambda found: _words(found[_COMMENT])),
 }
 
 
 def _elements(data: bytes) -> dict[int, bytes]:
     found: dict[int, bytes] = {}
-    at, end = 0, len(data)
+    at, end, foreign = 0, len(data), False
     while at + 8 <= end:
         group, number, length = _ELEMENT.unpack_from(data, at)
         at += 8
-        if group or length > end - at:
+        foreign = foreign or bool(group)  # at the end they do no harm: Orthanc says there which instances of a C-GET have failed
+        if (foreign and not group) or length > end - at:
             raise RemoteProtocolError("command set with an element of another group or of a wrong length")
-        found[number] = data[at : at + length]
+        if not foreign:
+            found[number] = data[at : at + length]
         at += length
     if at != end:
         raise RemoteProtocolError("command set cut inside an element")
@@ -240,9 +248,7 @@ def request(
         body += _put_text(_REQUESTED_INSTANCE if requested else _AFFECTED_INSTANCE, instance)
     if field in _TYPED:
         body += _put(_TYPED[field], type_id)
-    tags = b"".join(struct.pack("<HH", tag >> 16, tag & 0xFFFF) for tag in attributes)
-    if tags:
-        body += _ELEMENT.pack(0, _ATTRIBUTES, len(tags)) + tags
+    body += _put_tags(attributes)
     if originator[0]:
         body += _put_text(_ORIGINATOR, originator[0]) + _put(_ORIGINATOR_MESSAGE, originator[1])
     return _with_length(body)
@@ -264,7 +270,7 @@ def response(
     error_id: int = 0,
     attributes: Iterable[int] = (),
 ) -> bytes:
-    """Return the command set that answers `command`; `comment` is cut to the 64 characters of its VR.
+    """Return the command set that answers `command`; `comment` is cut to the 64 characters of its VR, in ASCII.
 
     `counts`: of the sub-operations; those that remain are told in pending responses and after a cancel only (PS3.4 C.4.2.1.6).
     `error_id`: Error ID, unless it is 0. `attributes`: tags of the attributes that the status is about.
@@ -273,7 +279,7 @@ def response(
     body += _put(_FIELD, command.field | RESPONSE) + _put(_RESPONDED, command.message_id)
     body += _put(_TYPE, _DATASET if with_dataset else NO_DATASET) + _put(_STATUS, status)
     if comment:
-        body += _put_text(_COMMENT, comment[:64])
+        body += _put_text(_COMMENT, comment[:64].encode("ascii", "replace").decode())
     if error_id:
         body += _put(_ERROR_ID, error_id)
     instance = instance or command.sop_instance

@@ -17,6 +17,8 @@ from broker.errors import MessageError
 SOP_CLASS = "1.2.840.10008.3.1.2.3.3"
 RETRIEVE = "1.2.840.10008.3.1.2.3.4"
 
+MAY_NO_LONGER_BE_UPDATED = 0xA710  # Error ID (0000,0903) of an N-SET that comes after the end, PS3.4 F.7.2.2.2
+
 RELAYED = frozenset(("N-CREATE", "N-SET"))  # what a modality sends, and what further managers are sent
 
 STATUS = "PerformedProcedureStepStatus"

@@ -7,7 +7,7 @@ from base64 import b32encode
 from hashlib import sha256
 
 LEAST_KEY = 16  # bytes
-_MOST_DAYS = 1825
+_LEAST_DAYS, _MOST_DAYS = 366, 1826
 
 
 class Pseudonyms:
@@ -37,4 +37,5 @@ class Pseudonyms:
 
     def days(self, patient: str, issuer: str = "") -> int:
         """Return by how many days the dates of a patient move: back, by at least one and at most five years."""
-        return -1 - int.from_bytes(self._digest("days", f"{issuer}\0{patient}")[:8], "big") % _MOST_DAYS
+        drawn = int.from_bytes(self._digest("days", f"{issuer}\0{patient}")[:8], "big")
+        return -_LEAST_DAYS - drawn % (_MOST_DAYS - _LEAST_DAYS + 1)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pydicom._uid_dict import UID_dictionary
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from broker.errors import MessageError
 
+SOP_CLASS_NAMES = frozenset(name for name, kind, *_ in UID_dictionary.values() if kind == "SOP Class")
 Box = tuple[int, int, int, int]  # left, top, width, height in pixels
 
 # Images of these SOP classes show text more often than not, unless they say that they do not (PS3.15 E.3.1).
@@ -66,8 +68,18 @@ def to_mask(dataset: Dataset, devices: Iterable[Device]) -> tuple[Box, ...] | No
     for device in devices:
         if device.fits(dataset):
             return device.boxes
-    said = str(dataset.get("BurnedInAnnotation") or "")
+    hold_shown(dataset)
     uid = str(dataset.get("SOPClassUID") or "")
-    if said == "YES" or (not said and any(uid == root or uid.startswith(f"{root}.") for root in _SUSPECTS)):
-        raise MessageError("PixelData", "may show who the patient is: no regions are listed for images of this device", 103)
+    if not dataset.get("BurnedInAnnotation") and any(uid == root or uid.startswith(f"{root}.") for root in _SUSPECTS):
+        raise _may_show()
     return None
+
+
+def hold_shown(dataset: Dataset) -> None:
+    """Raise MessageError for an object that says that annotations are burned into its pixels."""
+    if "PixelData" in dataset and dataset.get("BurnedInAnnotation") == "YES":
+        raise _may_show()
+
+
+def _may_show() -> MessageError:
+    return MessageError("PixelData", "may show who the patient is: no regions are listed for images of this device", 103)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
+from typing import Any
 
 from broker.errors import MessageError
 from broker.model import Spooled, StoreRequest
 
 _SPOOLED = tuple(field.name for field in fields(Spooled))
 _RARE = ("removals", "source", "reissue")
+_NOBODY = ("", 0)
 
 
 def encode_request(request: StoreRequest) -> bytes:
     """Return the request as JSON in UTF-8."""
     spooled = {name: getattr(request.spooled, name) for name in _SPOOLED}
-    said = {"spooled": spooled, "changes": dict(request.changes), "reason": request.reason}
+    said: dict[str, Any] = {"spooled": spooled, "changes": dict(request.changes), "reason": request.reason}
     said |= {name: value for name in _RARE if (value := getattr(request, name))}
+    if request.originator != _NOBODY:
+        said["originator"] = request.originator
     return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -26,6 +30,8 @@ def decode_request(payload: bytes) -> StoreRequest:
         said = json.loads(payload)
         spooled, removals = Spooled(**said["spooled"]), tuple(said.get("removals", ()))
         rare = {name: str(said.get(name, "")) for name in _RARE[1:]}
-        return StoreRequest(spooled, dict(said["changes"]), said["reason"], removals, **rare)
+        ae_title, message_id = said.get("originator", _NOBODY)
+        originator = (str(ae_title), int(message_id))
+        return StoreRequest(spooled, dict(said["changes"]), said["reason"], removals, **rare, originator=originator)
     except (ValueError, TypeError, KeyError) as error:
         raise MessageError("", "the payload is no store request") from error

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from broker.engine.callee import MOST, receive, send
+from broker.engine.child import TimedSocket, start
 from broker.errors import ConfigError, MessageError, Problem
 from broker.hl7.message import Message
 from broker.hl7.path import parse
@@ -23,8 +19,6 @@ from broker.pipeline.functions import Function
 START = 5.0  # seconds that a module may take to load
 FAILURES = 3  # in a row, after which a module rests
 REST = 30.0  # seconds
-_TOP = Path(__file__).resolve().parents[2]
-_KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV")  # of the environment; a password in it is no function's business
 
 
 class Calls:
@@ -88,20 +82,9 @@ class Worker:
         """Start the process and give it the module, without waiting until that is loaded."""
         if self._wire is not None:
             return
-        ours, theirs = socket.socketpair()
-        environment = {name: os.environ[name] for name in _KEPT if name in os.environ} | {"PYTHONPATH": str(_TOP)}
-        with theirs:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "broker.engine.callee", str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # a Ctrl-C on the terminal is for the broker, which still answers what it has taken
-            )
-        self._wire, self._loaded = ours, False
-        self._end = weakref.finalize(self, _kill, process, ours)
+        child = start("broker.engine.callee", self)
+        ours = self._wire = child.wire
+        self._end, self._loaded = child.end, False
         ours.settimeout(START)
         send(ours, {"file": self._file}, self._source.encode())
 
@@ -191,33 +174,12 @@ class Worker:
         return MessageError(_known(fault.get("path")), error.why, code if code in CONDITIONS else 207, reject=bool(fault.get("reject")))
 
 
-class TimedSocket:
-    """A socket whose every reading has one end in time."""
-
-    def __init__(self, wire: socket.socket, deadline: float, now: Callable[[], float]) -> None:
-        self._wire, self._deadline, self._now = wire, deadline, now
-
-    def recv(self, size: int) -> bytes:
-        """Return what came; raises TimeoutError."""
-        left = self._deadline - self._now()
-        if left <= 0:
-            raise TimeoutError
-        self._wire.settimeout(left)
-        return self._wire.recv(size)
-
-
 def _known(path: Any) -> str:
     """Return a path that is one, else "": it may be any text."""
     try:
         return str(parse(path))
     except (ValueError, TypeError):
         return ""
-
-
-def _kill(process: subprocess.Popen[bytes], wire: socket.socket) -> None:
-    wire.close()
-    process.kill()
-    process.wait()
 
 
 def _nothing() -> None:

@@ -42,7 +42,7 @@ class Service:
 class Inquiry:
     """When one destination is asked for commitment, and what follows when it does not commit."""
 
-    quiet: float  # seconds after the last object of a lane
+    quiet: float  # seconds after the last object of an exam
     batch: int  # most instances of one request
     within: float  # seconds it has to report
     resend: int  # how often an object that is not committed is sent again

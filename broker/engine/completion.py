@@ -9,7 +9,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
-from twisted.internet.defer import Deferred, inlineCallbacks, succeed
+from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore, inlineCallbacks, succeed
 from twisted.python.failure import Failure
 
 from broker.connectors.base import Caller
@@ -33,6 +33,7 @@ from broker.store.database import Database, Transaction
 from broker.store.records import RecordStore
 
 FEW = 100  # exams of one round
+AT_ONCE = 10  # of these
 MOST_STUDIES = 100  # that one association is remembered with
 
 _STATUS = {101: Status.MISSING_ATTRIBUTE, 102: Status.INVALID_ATTRIBUTE_VALUE}
@@ -97,18 +98,22 @@ class Completion:
 
     @inlineCallbacks
     def work(self) -> Any:
-        """Look at the exams whose time has come."""
+        """Look at the exams whose time has come; a sender that is away holds up none but its own."""
         due = yield self._db.read("ris.images_due", completeness.due, self._clock(), FEW)
-        for exam_id, state in due:
-            if state == OPEN:
-                yield self._query(exam_id).addErrback(self._failed)
-            request: Request = LookForImages(exam_id)
-            if state == COMPLETE:
-                taken = yield self._db.read("ris.images_delivered", completeness.deliveries, exam_id)
-                request = Deliver(exam_id, taken)
-            raw = json.dumps(asdict(request)).encode()
-            received = Received("ris", "ris", "images due", "timer", "", str(exam_id), raw, digest(raw))
-            yield self._take(request, received).addErrback(self._failed)
+        turns = DeferredSemaphore(AT_ONCE)
+        yield DeferredList([turns.run(self._look, *one).addErrback(self._failed) for one in due])
+
+    @inlineCallbacks
+    def _look(self, exam_id: int, state: str) -> Any:
+        if state == OPEN:
+            yield self._query(exam_id).addErrback(self._failed)
+        request: Request = LookForImages(exam_id)
+        if state == COMPLETE:
+            taken = yield self._db.read("ris.images_delivered", completeness.deliveries, exam_id)
+            request = Deliver(exam_id, taken)
+        raw = json.dumps(asdict(request)).encode()
+        received = Received("ris", "ris", "images due", "timer", "", str(exam_id), raw, digest(raw))
+        yield self._take(request, received)
 
     @inlineCallbacks
     def _query(self, exam_id: int) -> Any:

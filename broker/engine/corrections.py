@@ -151,7 +151,7 @@ class Corrections:
                 done = act(records, context, sent)
                 outbox.withdraw(tx, [id for ids in recalled.queued.values() for id in ids], context.at)
                 journal.hold(tx, done.again, law.HELD)
-                return done, recall.queue(tx, kept, said.author, context.at)
+                return done, recall.queue(tx, kept, said.author, context.at, self._spool.mark)
 
             written = await self._write(said, turn)
             gone = True

@@ -148,9 +148,9 @@ class Courier:
         self.poll()
 
     def withdraw(self, ids: Collection[int]) -> set[int]:
-        """Send none of these from now on, until `restore`; return those that are under way."""
+        """Send none of these from now on, until `restore`; return those that are under way, or have ended and the store does not say so."""
         self._withdrawn.update(ids)
-        return {one.id for one in self._lanes.under_way.values() if one.id in self._withdrawn}
+        return self._withdrawn & ({one.id for one in self._lanes.under_way.values()} | self._open)
 
     def restore(self, ids: Collection[int], *, gone: bool) -> None:
         """Send what the store still has of these. `gone`: it has none, so what is under way is not sent a second time when it fails."""

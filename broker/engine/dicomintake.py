@@ -67,6 +67,7 @@ class Dicom:
         self._in_thread = in_thread
         self.keywords = tuple(keywords)
         self.expected = Expected(spool)
+        self._asked = worklist.reader()
         self._shown: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def receive_instance(self, caller: Caller, spooled: Spooled, header: bytes = b"", early: Early = None) -> Deferred[int]:
@@ -100,7 +101,7 @@ class Dicom:
     def _accept(
         self, caller: Caller, received: Received, spooled: Spooled, dose: Dose, header: bytes = b"", early: Early = None
     ) -> Deferred[int]:
-        read = self._header(received, spooled, dose, header)
+        read = self._header(received, spooled, dose, header, came=True)
         taking = self._intake.take(received, read, status_answer(stored_status), repeats=_same, told=early is not None)
         if early is not None:
             early()
@@ -129,7 +130,7 @@ class Dicom:
 
     def find_worklist(self, caller: Caller, identifier: bytes, syntax: str, terms: WorklistTerms) -> worklist.Search:
         """C-FIND Modality Worklist, answered from the RIS state; that an accession was shown is on its timeline."""
-        asked = worklist.read(identifier, syntax, terms.charset, terms.unencodable)
+        asked = self._asked(identifier, syntax, terms.charset, terms.unencodable)
         self._metrics.received.labels(caller.listener, "C-FIND").inc()
         wanted = worklist.query(asked.keys, terms, self._clock.text())
         return worklist.Search(self._db, asked, wanted, terms.most, lambda accessions: self._showed(accessions, caller))
@@ -153,7 +154,10 @@ class Dicom:
             return self._intake.again(row, received, lambda: performedsteps.header_of(received))
         return self._dose(spooled).addCallback(lambda dose: self._intake.again(row, received, self._header(received, spooled, dose)))
 
-    def _header(self, received: Received, spooled: Spooled, dose: Dose = _NO_DOSE, begin: bytes = b"") -> Callable[[], Header]:
+    def _header(
+        self, received: Received, spooled: Spooled, dose: Dose = _NO_DOSE, begin: bytes = b"", *, came: bool = False
+    ) -> Callable[[], Header]:
+        """Return what reads an object; `came`: over an association that is open, whose end is evidence."""
         try:
             values = scan_header(begin, spooled.transfer_syntax, self.keywords) if begin else None
             if values is None:
@@ -162,7 +166,7 @@ class Dicom:
             return _raiser(error)
         except OSError as error:
             raise StoreError(f"the object cannot be read from the spool: {type(error).__name__}") from error
-        if self.completion is not None:
+        if came and self.completion is not None:
             self.completion.stored(received.peer, values.get("StudyInstanceUID", ""))
 
         def read() -> Header:
@@ -225,8 +229,12 @@ def stored_status(verdict: Verdict) -> int:
 
 
 def _same(prior: Journaled, received: Received) -> bytes | None:
-    """The same UID with other content is another version of the object, and what failed may fit by now: both are like new."""
-    repeated = prior.digest == received.digest and prior.kind == received.kind and int(prior.answer, 16) == Status.SUCCESS
+    """The same UID with other content is another version of the object, and what failed may fit by now: both are like new.
+
+    So is an object that has left the spool: who sends it again may be the last one who has it.
+    """
+    here = received.spooled is None or prior.spool
+    repeated = here and prior.digest == received.digest and prior.kind == received.kind and int(prior.answer, 16) == Status.SUCCESS
     return prior.answer if repeated else None
 
 

@@ -102,6 +102,7 @@ class Intake:
     ) -> None:
         self._db, self.router, self.site, self._clock = db, router, site, clock
         self._metrics, self._log, self._deliver, self._unmatched = metrics, log, deliver, unmatched
+        self.spool = ""  # the mark of the spool that has the objects
         self.on_resolved: Callable[[int], object] = lambda exam_id: None
         self.on_patient: Callable[[int], object] = lambda patient_id: None
         # the children of a metric cost more to look up than to count
@@ -193,7 +194,7 @@ class Intake:
 
     def _accept_all(self, tx: Transaction, arrivals: Sequence[Arrival]) -> list[Accepted]:
         """Take in what arrived together: one look for retransmissions, and one write of each table, for all of it."""
-        page = _Page(tx, arrivals[-1].at)
+        page = _Page(tx, arrivals[-1].at, self.spool)
         names = [journal.name(arrival.received) for arrival in arrivals]
         seen = journal.seen(tx, names)
         accepted = []
@@ -374,8 +375,8 @@ class _Undo:
 class _Page:
     """Messages that were judged, and not yet written: nothing that judges the next one looks at them but by their names."""
 
-    def __init__(self, tx: Transaction, at: float) -> None:
-        self._tx, self._at = tx, at
+    def __init__(self, tx: Transaction, at: float, spool: str) -> None:
+        self._tx, self._at, self._spool = tx, at, spool
         self.records = RecordStore(tx)
         self._rows: list[Row] = []
         self._objects: list[tuple[int, Spooled]] = []
@@ -399,7 +400,7 @@ class _Page:
         if self._rows:
             journal.write(self._tx, self._rows)
         if self._objects:
-            objects.keep(self._tx, self._objects)
+            objects.keep(self._tx, self._objects, self._spool)
         queued = outbox.enqueue(self._tx, [(accepted.message_id, o) for accepted, outgoing in self._sending for o in outgoing], self._at)
         deliveries = iter(queued)
         for accepted, outgoing in self._sending:

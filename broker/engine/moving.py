@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,6 @@ from broker.store.spool import Spool
 if TYPE_CHECKING:
     from broker.engine.retrieval import Sources
 
-SOME_FAILED, NONE_DONE, UNABLE = 0xB000, 0xA702, 0xC001
 _AT_ONCE = 4  # objects sent from the spool side by side, where the destination is that wide
 _NUMBERS = count(-1, -1)  # of deliveries that are in no outbox
 
@@ -50,6 +49,7 @@ class Target:
     ae_title: str
     destination: base.Destination | None = None
     back: Return | None = None
+    originator: tuple[str, int] = ("", 0)  # of the C-MOVE, and its message id
 
     async def send(self, request: StoreRequest) -> int:
         """Send one object and return its status; one that could not be sent is a failure."""
@@ -57,9 +57,11 @@ class Target:
             if self.destination is None:
                 assert self.back is not None
                 return await self.back.store(request)
-            payload, uid = encode_request(request), request.spooled.sop_instance
+            payload, uid = encode_request(replace(request, originator=self.originator)), request.spooled.sop_instance
             answer = await self.destination.send(Delivery(next(_NUMBERS), 0, "", "", "", "C-STORE", payload, uid, "", 0))
-            return int(answer[:6], 16) if answer.startswith("0x") else SOME_FAILED  # words: taken by policy, for all that went wrong
+            if not answer.startswith("0x"):  # words: taken by policy, for all that went wrong
+                return Status.SOME_SUBOPERATIONS
+            return int(answer[:6], 16)
         except (DeliveryError, MessageError, OSError):
             return Status.PROCESSING_FAILURE
 
@@ -101,6 +103,11 @@ class _Tally:
         self._part = replace(part, remaining=0)
         self._done, self._part = replace(self.total, remaining=0), Counts()
 
+    def again(self, uids: Collection[str]) -> None:
+        """These are tried once more: as many of what has failed have not."""
+        self.failed = [uid for uid in self.failed if uid not in uids]
+        self._done = replace(self._done, failed=max(0, self._done.failed - len(uids)))
+
     def one(self, status: int, uid: str) -> None:
         """One object of the spool was sent, or not."""
         done = self._done
@@ -133,6 +140,7 @@ class Moving:
         self._sources, self._target, self._task = sources, target, task
         self._tally = _Tally(progress)
         self._absent: dict[str, None] = {}
+        self._passed: set[str] = set()  # SOP Instance UIDs of what came from an archive and went on
 
     async def run(self, wanted: Retrieval, archives: Sequence[Archive], held: Sequence[Kept]) -> Retrieved:
         """Do all of it and return how it ended; archives that cannot be asked do not keep others from it.
@@ -143,11 +151,12 @@ class Moving:
         here = [one for one in held if not one.delivered or not shares]
         await self._send(here)
         for archive, share in shares:
-            if not self._task.cancelled:
-                await self._share(archive, share)
+            await self._share(archive, share, [one for one in archives if one is not archive])
         if self._absent and not self._task.cancelled:
-            sent = {one.request.spooled.sop_instance for one in here}
-            await self._send([one for one in held if one.request.spooled.sop_instance not in sent])
+            sent = {_uid(one.request) for one in here} | self._passed
+            rest = [one for one in held if _uid(one.request) not in sent]
+            self._tally.again({_uid(one.request) for one in rest})
+            await self._send(rest)
         return self._ended()
 
     def _ended(self) -> Retrieved:
@@ -155,9 +164,9 @@ class Moving:
         done = counts.completed + counts.warning
         comment = f"no answer from {', '.join(self._absent)}" if self._absent else ""
         if self._absent and self._sources.strict:
-            return Retrieved(UNABLE, counts, failed, comment)
+            return Retrieved(Status.UNABLE_TO_PROCESS, counts, failed, comment)
         if counts.failed or self._absent:
-            return Retrieved(SOME_FAILED if done else NONE_DONE, counts, failed, comment)
+            return Retrieved(Status.SOME_SUBOPERATIONS if done else Status.NO_SUBOPERATION, counts, failed, comment)
         return Retrieved(Status.SUCCESS, counts)
 
     def _missed(self, archive: Archive, why: str) -> None:
@@ -181,8 +190,10 @@ class Moving:
 
     # from the archives
 
-    async def _share(self, archive: Archive, share: Retrieval) -> None:
-        """Have an archive send its share; what it does not get done counts as failed."""
+    async def _share(self, archive: Archive, share: Retrieval, others: Sequence[Archive]) -> None:
+        """Have an archive send its share; what it does not get done is asked of the others, and else counts as failed."""
+        if self._task.cancelled:
+            return
         latest = Counts()
 
         def show(part: Counts) -> None:
@@ -196,10 +207,16 @@ class Moving:
             self._missed(archive, str(error))
             self._tally.end(replace(latest, remaining=0, failed=latest.failed + latest.remaining))
             return
-        self._tally.failed += failed
-        self._tally.end(counts)
-        if status not in (Status.SUCCESS, Status.CANCELLED, SOME_FAILED):
+        again = await self._elsewhere(share, failed[: counts.failed], others) if counts.failed else []
+        found = {uid for _, one in again for uid in one.wanted}
+        self._tally.failed += [uid for uid in failed if uid not in found]
+        self._tally.end(replace(counts, failed=counts.failed - len(found)))
+        if status not in (Status.SUCCESS, Status.CANCELLED, Status.SOME_SUBOPERATIONS):
             self._missed(archive, f"status 0x{status:04X}")
+        for other, rest in again:
+            if self._task.cancelled:
+                self._tally.later += len(rest.wanted)
+            await self._share(other, rest, others[others.index(other) + 1 :])
 
     async def _moved(self, archive: Archive, share: Retrieval, show: Progress) -> Moved:
         if self._target.ae_title and self._sources.through == "archive":
@@ -223,8 +240,29 @@ class Moving:
         return sent.addBoth(self._let_go, spooled)
 
     def _let_go(self, result: Any, spooled: Spooled) -> Any:
+        if isinstance(result, int) and (result == Status.SUCCESS or dimse.is_warning(result)):
+            self._passed.add(spooled.sop_instance)
         self._spool.remove(spooled.name)
         return result
+
+    async def _elsewhere(self, share: Retrieval, failed: Sequence[str], others: Sequence[Archive]) -> list[tuple[Archive, Retrieval]]:
+        """Return which of the other archives has which of the instances that one has failed to send."""
+        missing, found = set(failed), list[tuple[Archive, Retrieval]]()
+        parts = [share.at(SERIES, [uid]) for uid in share.wanted] if share.level == SERIES else [share.at(IMAGE, failed)]
+        for archive in others:
+            if not missing or self._task.cancelled:
+                break
+            try:
+                async with archive:
+                    await archive.open(share.model.find)
+                    for part in parts:
+                        held = [uid for entry in await self._found(archive, part, IMAGE) for uid in values_of(entry, UNIQUE[IMAGE])]
+                        if uids := [uid for uid in dict.fromkeys(held) if uid in missing]:
+                            found.append((archive, part.at(IMAGE, uids)))
+                            missing.difference_update(uids)
+            except DeliveryError as error:
+                self._missed(archive, str(error))
+        return found
 
     # which archive has what
 
@@ -280,6 +318,11 @@ class Moving:
         if status not in (Status.SUCCESS, Status.CANCELLED):
             raise Refused(f"status 0x{status:04X}")
         return found
+
+
+def _uid(request: StoreRequest) -> str:
+    """Return the SOP Instance UID that an object leaves with."""
+    return request.changes.get("SOPInstanceUID") or request.spooled.sop_instance
 
 
 def _grouped(wanted: Retrieval, level: str, uids: Sequence[str], above: dict[str, str]) -> list[Retrieval]:

@@ -16,8 +16,6 @@ from broker.ris import performed
 from broker.store.database import Transaction
 from broker.store.records import RecordStore
 
-MAY_NO_LONGER_BE_UPDATED = 0xA710  # Error ID (0000,0903), PS3.4 F.7.2.2.2
-
 # what is wrong with an MPPS, as DIMSE status (PS3.7 annex C); all else is a processing failure
 _STATUS = {
     205: Status.DUPLICATE_INSTANCE,
@@ -52,7 +50,7 @@ def answer_of(status: int, verdict: Verdict | None) -> PerformedAnswer:
     tag = performedstep.tag_of(error.path) if status in _NAMED else 0
     return PerformedAnswer(
         status,
-        error_id=MAY_NO_LONGER_BE_UPDATED if error.code == performed.FINAL else 0,
+        error_id=performedstep.MAY_NO_LONGER_BE_UPDATED if error.code == performed.FINAL else 0,
         attributes=(tag,) if tag else (),
         comment=error.why.encode("ascii", "replace").decode(),
     )

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 import time
 import uuid
-import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,12 +18,11 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from broker.engine.callee import receive, send
-from broker.engine.calls import TimedSocket
-from broker.errors import MessageError
+from broker.engine.child import TimedSocket, start
+from broker.errors import MessageError, Retry
 
 LIMIT = 600.0  # seconds that one object may take
-_TOP = Path(__file__).resolve().parents[2]
-_KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV")  # of the environment; a password in it is no worker's business
+FRESH = 2  # processes that were started for an object and ended over it, after which it is at fault; one may have been killed for memory
 
 
 class Pixels:
@@ -36,9 +33,10 @@ class Pixels:
         self._reactor, self._folder = reactor, folder
         self._width = width or max(1, (os.cpu_count() or 1) - 1)
         self._threads = ThreadPool(0, self._width, "pixels")
+        self._all = [Worker() for _ in range(self._width)]
         self._workers: LifoQueue[Worker] = LifoQueue()  # the one that worked last is there still
-        for _ in range(self._width):
-            self._workers.put(Worker())
+        for worker in self._all:
+            self._workers.put(worker)
 
     def start(self) -> None:
         """Remove what an earlier run left behind; a worker starts with its first job."""
@@ -46,13 +44,17 @@ class Pixels:
         for left in self._folder.iterdir():
             left.unlink()
         self._threads.start()
-        self._reactor.addSystemEventTrigger("after", "shutdown", self._threads.stop)
+        self._reactor.addSystemEventTrigger("after", "shutdown", self._halt)
 
     def stop(self) -> Deferred[None]:
-        """End the workers; what they were at fails."""
-        for worker in tuple(self._workers.queue):
-            worker.stop()
+        """End the workers for good; what they were at fails with Retry."""
+        for worker in self._all:
+            worker.close()
         return succeed(None)
+
+    def _halt(self) -> None:
+        self.stop()  # or the threads would wait for them
+        self._threads.stop()
 
     def transcode(self, path: str, target: str) -> Deferred[str]:
         """Fire with the path of a temporary file in that transfer syntax, which is the caller's; fails with MessageError."""
@@ -70,7 +72,7 @@ class Pixels:
         worker = self._workers.get()
         try:
             return {**worker.run({**job, "target": target}), "path": target}
-        except MessageError:
+        except BaseException:
             with suppress(OSError):
                 os.unlink(target)
             raise
@@ -86,27 +88,38 @@ class Worker:
         self.process: subprocess.Popen[bytes] | None = None
         self._wire: socket.socket | None = None
         self._end: Callable[[], object] = lambda: None
+        self._closed = False
 
     def run(self, job: Mapping[str, Any], limit: float = LIMIT) -> dict[str, Any]:
-        """Do one job, blocking; raises MessageError, also when the process ends over it or takes too long."""
-        used = self._wire is not None
-        try:
-            return self._exchange(job, limit)
-        except (OSError, EOFError, ValueError) as error:
-            self.stop()
-            if isinstance(error, TimeoutError):
-                raise MessageError("PixelData", f"takes longer than {limit:g} s", 207) from None
-            if not used:
-                raise MessageError("PixelData", "the codec ends its process", 207) from None
-        return self.run(job, limit)  # a process that had nothing to do may just have ended
+        """Do one job, blocking; raises Retry after `close`, else MessageError, also when it takes too long or two processes end over it."""
+        fresh = 0
+        while True:
+            fresh += self._wire is None  # one that had nothing to do may just have ended
+            try:
+                return self._exchange(job, limit)
+            except (OSError, EOFError, ValueError) as error:
+                self.stop()
+                if self._closed:
+                    raise Retry("the broker ends") from None
+                if isinstance(error, TimeoutError):
+                    raise MessageError("PixelData", f"takes longer than {limit:g} s", 207) from None
+                if fresh == FRESH:
+                    raise MessageError("PixelData", "the codec ends its process", 207) from None
 
     def stop(self) -> None:
         """End the process."""
         self._end()
         self._wire = self.process = None
 
+    def close(self) -> None:
+        """End the process for good; called from another thread than that of `run`."""
+        self._closed = True
+        self._end()
+
     def _exchange(self, job: Mapping[str, Any], limit: float) -> dict[str, Any]:
         wire = self._wire or self._start()
+        if self._closed:
+            raise EOFError
         wire.settimeout(limit)
         send(wire, job)
         answer, _ = receive(TimedSocket(wire, self._now() + limit, self._now))
@@ -116,24 +129,6 @@ class Worker:
         return made
 
     def _start(self) -> socket.socket:
-        ours, theirs = socket.socketpair()
-        environment = {name: os.environ[name] for name in _KEPT if name in os.environ} | {"PYTHONPATH": str(_TOP)}
-        with theirs:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "broker.engine.pixelworker", str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # a Ctrl-C on the terminal is for the broker, which ends its workers itself
-            )
-        self._end = weakref.finalize(self, _kill, process, ours)
-        self._wire, self.process = ours, process
-        return ours
-
-
-def _kill(process: subprocess.Popen[bytes], wire: socket.socket) -> None:
-    wire.close()
-    process.kill()
-    process.wait()
+        child = start("broker.engine.pixelworker", self)
+        self._end, self._wire, self.process = child.end, child.wire, child.process
+        return child.wire

@@ -111,13 +111,13 @@ def head(note: Note) -> bytes:
     return file_meta(KEY_OBJECTS, note.uid, EXPLICIT_LITTLE)
 
 
-def queue(tx: Transaction, kept: Sequence[tuple[Note, Spooled]], author: str, at: float) -> list[tuple[int, Outgoing]]:
+def queue(tx: Transaction, kept: Sequence[tuple[Note, Spooled]], author: str, at: float, spool: str) -> list[tuple[int, Outgoing]]:
     """Keep the notes in the journal and return them as what is sent, each with its message."""
     sending = []
     for note, spooled in kept:
         row, payload = note.copy.row, encode_request(StoreRequest(spooled))
         received = Received(LISTENER, "dicom", "C-STORE", author, "", note.uid, payload, spooled.digest, spooled)
         message_id = journal.insert(tx, received, at, state="routed", reason="rejection note", accession=row.accession)
-        objects.keep(tx, [(message_id, spooled)])
+        objects.keep(tx, [(message_id, spooled)], spool)
         sending.append((message_id, Outgoing(row.destination, row.lane, row.channel, "C-STORE", payload, note.uid, row.accession)))
     return sending

@@ -15,6 +15,7 @@ from broker.connectors import base
 from broker.connectors.base import Caller
 from broker.connectors.dicom import DESTINATION
 from broker.connectors.dicom_archive import Archive
+from broker.connectors.dicom_peers import address_of
 from broker.connectors.dicom_retrieval import Progress, Retrieved, Return, Searched, Send, Task
 from broker.connectors.dicom_transport import off_core
 from broker.dicom.dimse import Status
@@ -33,8 +34,6 @@ from broker.store.spool import Spool
 
 MOST_LOOKED_AT = 2000  # series, or images, of the spool whose headers one query may read
 MOST_SENT = 20_000  # instances of the spool that one retrieval may send
-UNKNOWN_DESTINATION = 0xA801
-UNABLE = 0xC001
 
 Build = Callable[[Destination], base.Destination]
 
@@ -107,8 +106,8 @@ class Retrievals:
         self.metrics.received.labels(caller.listener, "C-MOVE").inc()
         found = self._named(caller.listener, destination)
         if found is None:
-            return succeed(Retrieved(UNKNOWN_DESTINATION, comment="no destination has this AE title"))
-        target = Target(destination, self._build(found))
+            return succeed(Retrieved(Status.UNKNOWN_DESTINATION, comment="no destination has this AE title"))
+        target = Target(destination, self._build(found), originator=(caller.ae_title, task.message_id))
         return Deferred.fromCoroutine(self._retrieve(caller, wanted, target, task, progress))
 
     def _named(self, listener: str, ae_title: str) -> Destination | None:
@@ -118,12 +117,13 @@ class Retrievals:
         allowed = asked.settings["retrieve"]["to"]
         for one in config.destinations:
             if one.kind == "dicom" and one.settings["ae_title"] == ae_title and (not allowed or one.name in allowed):
-                return one
+                return None if one.settings["deidentify"] else one  # which must not get what an archive has as it is
         peer = asked.settings["peers"].get(ae_title)
         if not isinstance(peer, Mapping) or not {"host", "port"} <= peer.keys():
             return None
-        address = {"host": peer["host"], "port": peer["port"], "ae_title": ae_title, "calling_ae_title": asked.settings["ae_title"]}
-        return Destination(ae_title, "dicom", DESTINATION.read(address), asked.file, asked.line)
+        titles = {"ae_title": ae_title, "calling_ae_title": asked.settings["ae_title"]}
+        settings = DESTINATION.read({"host": peer["host"], "port": peer["port"], **titles}) | address_of(peer)
+        return Destination(ae_title, "dicom", settings, asked.file, asked.line)
 
     def get(self, caller: Caller, wanted: Retrieval, task: Task, progress: Progress, back: Return) -> Deferred[Retrieved]:
         """C-GET: each object goes `back`."""
@@ -207,7 +207,7 @@ class _Search:
         if self._full:
             return Searched(Status.OUT_OF_RESOURCES, f"more than {self._sources.limit} matches: narrow the query")
         if self._absent and (self._sources.strict or len(self._absent) == len(asked)):
-            return Searched(UNABLE, f"no answer from {', '.join(self._absent)}")
+            return Searched(Status.UNABLE_TO_PROCESS, f"no answer from {', '.join(self._absent)}")
         return Searched()
 
     async def _ask(self, at: int, destination: Destination) -> None:

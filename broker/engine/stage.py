@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import StringIO
 from itertools import count
 from pathlib import Path
@@ -19,6 +20,7 @@ from broker.config.models import Config
 from broker.connectors.base import Destination
 from broker.engine.again import Again
 from broker.engine.clock import SiteClock
+from broker.engine.commitment import Commitment, terms_of
 from broker.engine.corrections import Corrections
 from broker.engine.couriers import Couriers
 from broker.engine.delivery import SETTLE_SECONDS, Courier
@@ -73,10 +75,22 @@ class Stage:
             self.dicom = Dicom(self.intake, self.db, self.time, self.spool, self.metrics, rules.keywords)
             self.again = Again(self.db, self.hl7, self.dicom, self.log)
             self.intake.on_resolved = lambda exam_id: self.again.release(exam_id)
+            self.dicom.request_commitment = self._commitment().request_commitment
+
+    def _commitment(self) -> Commitment:
+        return Commitment(
+            self.db,
+            self.time,
+            lambda deliveries: self.deliver(deliveries),
+            lambda queue: self.couriers.rescan(queue),
+            partial(self.clock.callLater, 0),
+            self.metrics,
+            terms_of(self.config),
+        )
 
     def connect(self, peers: Iterable[Destination]) -> None:
         """Deliver to these destinations from now on, each by a courier of its own with the policy that is configured for it."""
-        policies = {one.name: RetryPolicy(**one.settings["retry"]) for one in self.config.destinations}
+        policies = {one.name: RetryPolicy(**one.settings["retry"]) for one in self.config.queues}
         couriers = Couriers(
             Courier(peer, self.db, self.clock, self.time, policies[peer.name], "stage", self.metrics, self.log) for peer in peers
         )

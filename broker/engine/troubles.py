@@ -94,6 +94,7 @@ class Troubles:
         """An attempt failed that began when so many answers had been given."""
         own = isinstance(error, Aborted | NotYet)
         if own and self._is_to_blame(delivery, answers):
+            self._found.pop(delivery.lane, None)  # what follows in its lane starts its own waiting
             return Setback(lane=False, whole=False, first=False, park=f"{self._policy.tries} attempts failed, others did not: {error}")
         lane = own or answers != self.answers
         whole = not lane or (isinstance(error, Aborted) and self._doubted and answers == self.answers)

@@ -16,9 +16,8 @@ from broker.store.database import Database
 from broker.store.objects import Kept, Terms
 from broker.store.spool import Spool
 
-PERIOD = 10.0  # seconds
 BITE = 200  # objects looked at in one transaction
-BITES = 20  # of one period
+BITES = 20  # of one round
 EVERYTHING = 1 << 62  # bytes
 
 Plan = tuple[str, Terms, int]  # why objects go, what must hold, how many bytes are to be freed
@@ -51,7 +50,9 @@ class Upkeep:
 
     def work(self) -> Deferred[None]:
         """Count what is there the first time; then delete what may and must go now."""
-        counting = succeed(None) if self._counted else self._db.read("spool.total", objects.total).addCallback(self._count)
+        counting = succeed(None)
+        if not self._counted:
+            counting = self._db.read("spool.total", objects.total, self._spool.mark).addCallback(self._count)
         return counting.addCallback(lambda _: self._delete()).addBoth(self._show)
 
     def _count(self, total: tuple[int, int]) -> None:
@@ -68,7 +69,7 @@ class Upkeep:
             why, terms, size = plan
             if why != self._why:
                 self._after, self._why = 0, why
-            after, gone = yield self._db.run("spool.delete", objects.delete, terms, self._after, BITE, size)
+            after, gone = yield self._db.run("spool.delete", objects.delete, terms, self._after, BITE, size, self._spool.mark)
             yield self._remove(gone)
             self._after = after or 0
             if after is None:  # all that is old enough was looked at; the next period begins anew

@@ -37,7 +37,9 @@ class Asked:
         self.encoded = lru_cache(maxsize=REMEMBERED[1])(lambda row, identifiers: answers.write(rows.entry(row, identifiers)))
 
 
-read = lru_cache(maxsize=REMEMBERED[0])(Asked)
+def reader() -> Callable[[bytes, str, tuple[str, ...], str], Asked]:
+    """Return what reads identifiers, and remembers the last of them; it goes with who asked for it, as it holds patients' data."""
+    return lru_cache(maxsize=REMEMBERED[0])(Asked)
 
 
 def query(keys: Mapping[str, str], terms: WorklistTerms, now: str) -> WorklistQuery:

@@ -83,7 +83,9 @@ class Metrics:
         self.commitments = counter(
             "commitments", "Instances by what became of their storage commitment: committed, resent, failed", "where", "outcome"
         )
-        self.commitments_open = gauge("commitments_open", "Instances at a destination that are not committed, by state", "destination", "state")
+        self.commitments_open = gauge(
+            "commitments_open", "Instances at a destination that are not committed, by state", "destination", "state"
+        )
         self.commitments_waiting = gauge("commitments_waiting", "Requests for storage commitment that are not answered")
 
     def _of_the_node(self, registry: CollectorRegistry) -> None:

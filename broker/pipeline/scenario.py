@@ -111,7 +111,14 @@ SENTENCES: tuple[Sentence, ...] = (
         _STATUS,
     ),
     Sentence("starts", rf"^{_AE} starts$", "MPPS N-CREATE, in progress, for the chosen entry.", "CT1 starts: ok", _PERFORMS),
-    Sentence("ends", rf"^{_AE} (?P<how>completes|discontinues)$", "MPPS N-SET of what it has started.", "CT1 completes: ok", _STATUS),
+    Sentence("ends", rf"^{_AE} (?P<how>completes|discontinues)$", "MPPS N-SET of what it has started.", "CT1 completes: ok", _PERFORMS),
+    Sentence(
+        "asks for commitment",
+        rf"^{_AE} asks for commitment$",
+        "Storage commitment of the last images, and what the report says that comes over the same association.",
+        "CT1 asks for commitment: {committed: 3, failed: 0}",
+        {**_mapping(committed={"type": "integer", "minimum": 0}, failed={"type": "integer", "minimum": 0}), "minProperties": 1},
+    ),
     Sentence(
         "gets",
         rf"^{_DESTINATION} gets$",
@@ -345,6 +352,7 @@ def _check_fields(sentence: Sentence, value: Any, mistakes: Mistakes) -> None:
         "asks worklist": (("for", dicom), ("finds", dicom)),
         "stores": (("with", dicom),),
         "starts": (("with", dicom),),
+        "ends": (("with", dicom),),
         "gets": (("", hl7),),
         "has": (("each", dicom),),
     }

@@ -144,7 +144,8 @@ def _missing_keys(error: Violation, place: Place) -> list[Mistake]:
     for key in error.validator_value:
         if key not in error.instance:
             text = str(known[key].get("description", "")) if key in known else ""
-            told.append(Mistake(place, f"{key} is missing", f"add {key}: {text[:1].lower()}{text[1:]}".rstrip(": ")))
+            begin = text[:1].lower() if text[1:2].islower() else text[:1]  # not of an abbreviation
+            told.append(Mistake(place, f"{key} is missing", f"add {key}: {begin}{text[1:]}".rstrip(": ")))
     return told
 
 

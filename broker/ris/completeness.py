@@ -96,7 +96,7 @@ def stored(records: Records, exam: Exam, context: RisContext) -> list[Event]:
     state = next_state(IMAGES, before.state, "store")
     after = replace(before, state=state, reason="", heard_at=context.at, closed_at=0.0, due_at=due, delivered=())
     records.update(after)
-    enough = 0 < before.named <= exam.images
+    enough = before.images < before.named <= exam.images  # after a verdict on as many, what is still to come is waited for
     return more + (look(records, exam, context) if enough else [])
 
 
@@ -113,7 +113,8 @@ def look(records: Records, exam: Exam, context: RisContext) -> list[Event]:
     if state != OPEN:
         state = next_state(IMAGES, before.state, _BY_VERDICT[state])
     named = max((count.named for count in facts.counts), default=0)
-    due = {OPEN: before.heard_at + patience, COMPLETE: context.at}.get(state, 0.0)
+    since = before.heard_at if facts.silent < patience else context.at  # a silence that decides nothing is looked at again
+    due = {OPEN: since + patience, COMPLETE: context.at}.get(state, 0.0)
     after = replace(before, state=state, reason=reason, named=named, due_at=due)
     if state != before.state and state != OPEN:
         after = replace(after, at=context.at, images=exam.images)

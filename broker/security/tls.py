@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from OpenSSL import SSL, crypto
+from service_identity import CertificateError, VerificationError
+from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
 from twisted.internet.ssl import (
     AcceptableCiphers,
@@ -26,6 +29,7 @@ from twisted.internet.ssl import (
     platformTrust,
     trustRootFromCertificates,
 )
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from broker.spec import Option
@@ -243,7 +247,9 @@ class Credentials:
         self._refresh()
         connection: SSL.Connection = self._maker.clientConnectionForTLS(protocol)
         name = self._name
-        if self._verify != "name" and not _is_address(name):
+        if self._verify == "name":
+            connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _looking_for(name, protocol))
+        elif not _is_address(name):
             connection.set_tlsext_host_name(name.encode("idna"))
         return connection
 
@@ -339,6 +345,39 @@ def _read(path: str, option: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise Unusable(option, f"{path}: {error.strerror or 'cannot be read'}") from error
+
+
+def _looking_for(name: str, protocol: Any) -> Callable[..., bool]:
+    """Return what OpenSSL asks about each certificate of a peer.
+
+    Twisted's own lets a certificate pass that has no alternative names; here its common name decides, as many devices have nothing else.
+    """
+    peer = weakref.ref(protocol)
+
+    def verify(_: SSL.Connection, certificate: crypto.X509, __: int, depth: int, right: int) -> bool:
+        if depth or not right:
+            return bool(right)
+        try:
+            _must_carry(certificate.to_cryptography(), name)
+        except VerificationError:
+            if (waiting := peer()) is not None:
+                waiting.failVerification(Failure())
+            return False
+        return True
+
+    return verify
+
+
+def _must_carry(certificate: x509.Certificate, name: str) -> None:
+    """Raise VerificationError unless the certificate is for this name or address (RFC 6125 section 6.4)."""
+    look = verify_certificate_ip_address if _is_address(name) else verify_certificate_hostname
+    try:
+        look(certificate, name)
+    except CertificateError:
+        if name.lower() not in names(certificate):
+            raise VerificationError(errors=[]) from None
+    except ValueError:
+        raise VerificationError(errors=[]) from None
 
 
 def _is_address(name: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from broker.config import callbacks
 from broker.simulate.morning import Player
 from broker.simulate.peers import Peers, Places
 from broker.simulate.plan import Morning
@@ -45,6 +46,7 @@ def _taken(player: Player, peers: Peers, before: Json, after: Json) -> Iterable[
     yield Check("images stored by the modalities", sum(len(m.stored) for m in modalities), received["C-STORE"])
     steps = sum(m.acknowledged for m in modalities)
     yield Check("performed procedure step requests", steps, received["N-CREATE"] + received["N-SET"])
+    yield Check("requests for storage commitment", sum(m.asked for m in modalities), received["N-ACTION"])
 
 
 def _delivered(peers: Peers, places: Places, before: Json, after: Json) -> Iterable[Check]:
@@ -58,6 +60,8 @@ def _delivered(peers: Peers, places: Places, before: Json, after: Json) -> Itera
     }
     for what, (port, count) in sinks.items():
         yield Check(what, count, delivered[str(port)])
+    reports = sum(len(modality.reports) for modality in peers.modalities.values())
+    yield Check("reports of storage commitment", reports, _since(before, after, _reports)[callbacks.KIND])
     made = {uid: digest for modality in peers.modalities.values() for uid, digest in modality.stored.items()}
     kept = peers.archive.images.distinct
     same = sum(made.get(uid) == image["PixelDigest"] for uid, image in kept.items())
@@ -93,6 +97,10 @@ def _duplicates(status: Json) -> Counter[str]:
     for listener in status["listeners"]:
         total[listener["kind"]] += listener["duplicates"]
     return total
+
+
+def _reports(status: Json) -> Counter[str]:
+    return Counter({callbacks.KIND: sum(one["delivered"] for one in status["destinations"] if one["kind"] == callbacks.KIND)})
 
 
 def _by_port(status: Json) -> Counter[str]:

@@ -51,13 +51,18 @@ class Threads:
 
 @contextmanager
 def association(
-    calling: str, address: tuple[str, int], called: str, contexts: Sequence[PresentationContext], timeout: float
+    calling: str,
+    address: tuple[str, int],
+    called: str,
+    contexts: Sequence[PresentationContext],
+    timeout: float,
+    handlers: Sequence[Any] = (),
 ) -> Iterator[Association]:
-    """Open an association and release it in the end; raises AssociationRefused."""
+    """Open an association and release it in the end; raises AssociationRefused. `handlers`: of requests, once they are `heard`."""
     ae = AE(calling)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = timeout
-    handlers: list[Any] = [(evt.EVT_CONN_OPEN, no_delay)]
-    opened = ae.associate(*address, contexts=list(contexts), ae_title=called, max_pdu=MAXIMUM_PDU, evt_handlers=handlers)
+    bound: list[Any] = [(evt.EVT_CONN_OPEN, no_delay), *handlers]
+    opened = ae.associate(*address, contexts=list(contexts), ae_title=called, max_pdu=MAXIMUM_PDU, evt_handlers=bound)
     if not opened.is_established:
         raise AssociationRefused("rejected" if opened.is_rejected else "not reached or aborted")
     _leave_answers_alone(opened)
@@ -72,11 +77,16 @@ def _leave_answers_alone(opened: Association) -> None:
     """Keep pynetdicom's own loop from taking a response before the caller who waits for it.
 
     Between finding itself unpaused and saying so, the loop may be overtaken by a request and then take its response off the queue, when
-    that comes within a millisecond; the caller then waits in vain. Nobody sends requests to a requestor here, so the loop need not look.
+    that comes within a millisecond; the caller then waits in vain. Nobody sends requests to a requestor here before they are `heard`.
     """
     dimse: Any = opened.dimse
     look = dimse.get_msg
     dimse.get_msg = lambda block=False: look(block) if block else (None, None)
+
+
+def heard(opened: Association) -> None:
+    """Let the association take requests of the peer, such as reports, now that no response is waited for."""
+    del opened.dimse.get_msg  # of the instance; the class has its own
 
 
 def no_delay(event: evt.Event) -> None:

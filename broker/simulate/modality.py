@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
-from pynetdicom import build_context
+from pynetdicom import build_context, evt
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import
     ModalityPerformedProcedureStep,
     ModalityWorklistInformationFind,
+    StorageCommitmentPushModel,
+    StorageCommitmentPushModelInstance,
     Verification,
 )
 from twisted.internet.defer import Deferred
 
-from broker.simulate.dicom import NO_ANSWER, AssociationRefused, Threads, association, status_of
+from broker.dicom.commitment import REQUEST, Reference, Report, read_report, request
+from broker.simulate.dicom import NO_ANSWER, AssociationRefused, Threads, association, heard, status_of
 from broker.simulate.images import performed_created, performed_ended, pixel_digest, scheduled_step, uid
 
 SUCCESS = 0x0000
@@ -52,6 +56,8 @@ class Modality:
         self.stored: dict[str, str] = {}
         self.performed: dict[str, str] = {}  # MPPS UID -> the last status the broker took
         self.acknowledged = 0  # MPPS requests answered with success
+        self.asked = 0  # requests for storage commitment answered with success
+        self.reports: list[Report] = []  # that came of them
         self._address, self._called, self._timeout = (host, port), called, timeout
         self._threads = Threads(reactor, 1, f"modality {ae_title}")
 
@@ -85,6 +91,12 @@ class Modality:
         """MPPS N-SET DISCONTINUED: fire with the status."""
         return self._end(performed, images, "DISCONTINUED", at)
 
+    def commit(self, images: Sequence[Dataset]) -> Deferred[int]:
+        """Ask for storage commitment, and stay for the report: fire with how many the broker has committed."""
+        named = [Reference(image.SOPClassUID, image.SOPInstanceUID) for image in images]
+        made = uid(self.ae_title, *(one.uid for one in named), "transaction")
+        return self._threads.run(lambda: self._commit(request(made, named)))
+
     def stop(self) -> None:
         """End the modality's thread."""
         self._threads.stop()
@@ -93,9 +105,9 @@ class Modality:
         attributes = performed_ended(images, status=status, at=at)
         return self._threads.run(lambda: self._perform(performed.uid, attributes, create=False))
 
-    def _associate(self, *sop_classes: Any) -> Any:
+    def _associate(self, *sop_classes: Any, handlers: Sequence[Any] = ()) -> Any:
         contexts = [build_context(*each) if isinstance(each, tuple) else build_context(each) for each in sop_classes]
-        return association(self.ae_title, self._address, self._called, contexts, self._timeout)
+        return association(self.ae_title, self._address, self._called, contexts, self._timeout, handlers)
 
     def _echo(self) -> int:
         with self._associate(Verification) as peer:
@@ -121,6 +133,22 @@ class Modality:
             self.acknowledged += 1
             self.performed[made] = str(attributes.PerformedProcedureStepStatus)
         return status
+
+    def _commit(self, action: Dataset) -> int:
+        told = threading.Event()
+
+        def report(event: evt.Event) -> tuple[int, None]:
+            self.reports.append(read_report(event.event_information))
+            told.set()
+            return SUCCESS, None
+
+        with self._associate(StorageCommitmentPushModel, handlers=[(evt.EVT_N_EVENT_REPORT, report)]) as peer:
+            answer, _ = peer.send_n_action(action, REQUEST, StorageCommitmentPushModel, StorageCommitmentPushModelInstance)
+            if status_of(answer) != SUCCESS:
+                return 0
+            self.asked += 1
+            heard(peer)
+            return len(self.reports[-1].committed) if told.wait(self._timeout) else 0
 
     def _store(self, images: Sequence[Dataset]) -> list[int]:
         statuses = []

@@ -150,6 +150,8 @@ class Player:
             return
         finish = modality.discontinue if visit.ending == "discontinued" else modality.complete
         self._check(await finish(performed, images, end), f"{station}: MPPS N-SET")
+        if await modality.commit(images) != len(images):
+            self.problems.append(f"{station}: not all images were committed")
 
     async def _store(self, modality: Modality, images: list[Dataset]) -> None:
         for status in await modality.store(images):

@@ -7,8 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from broker.config import callbacks
 from broker.config.models import Config
 from broker.connectors.dicom_peers import read_peers
+from broker.dicom.commitment import Report, read_report
+from broker.dicom.dataset import EXPLICIT_LITTLE, decode
+from broker.dicom.dimserequest import decode_request
 from broker.engine.stage import Stage
 from broker.pipeline.scenario import Scenario
 from broker.simulate.sinks import Sink
@@ -28,7 +32,7 @@ class Play:
 
     def __init__(self, stage: Stage, config: Config, scenario: Scenario) -> None:
         self.stage, self.config, self.scenario = stage, config, scenario
-        self.sinks = {one.name: Sink(one.name, "dicom" if one.kind == "dicom" else "hl7", stage) for one in config.destinations}
+        self.sinks = {one.name: Sink(one.name, "dicom" if one.kind in ("dicom", callbacks.KIND) else "hl7", stage) for one in config.queues}
         self.stations: dict[str, Station] = {}
         self.taken: dict[str, int] = {}  # receivers that were asked, and how much of what they got
         self.last, self.answer = b"", b""
@@ -78,6 +82,12 @@ class Play:
     def read(self, look: Callable[..., T], *args: Any) -> T:
         """Return what a function over a transaction finds in the store."""
         return self.stage.wait(self.stage.db.read("scenario", look, *args))
+
+    def reports(self) -> Mapping[str, Report]:
+        """Return the reports of storage commitment that modalities got, by Transaction UID."""
+        queues = [one.name for one in self.config.queues if one.kind == callbacks.KIND]
+        raw = [decode_request(payload).dataset for name in queues for payload in self.sinks[name].received]
+        return {report.transaction: report for report in (read_report(decode(one, EXPLICIT_LITTLE)) for one in raw)}
 
     def count(self, name: str, labels: Mapping[str, str]) -> float:
         """Return the value of a metric, 0 when nothing was counted."""

@@ -12,6 +12,7 @@ from broker.config.models import Listener
 from broker.connectors.base import Caller
 from broker.connectors.dicom_peers import Peer, read_peers
 from broker.connectors.dicom_terms import terms_of
+from broker.dicom.commitment import Reference, request
 from broker.dicom.dataset import decode, encode, put
 from broker.dicom.files import file_meta
 from broker.engine.stage import Stage
@@ -87,14 +88,25 @@ class Station:
             put(attributes, path, value)
         return self._perform(True, attributes)
 
-    def end(self, status: str) -> int:
+    def end(self, status: str, changes: Mapping[str, str]) -> int:
         """MPPS N-SET with the end of the procedure step: return the status; raises Refused."""
         self._associate("mpps")
         self._made += 1
         attributes = performed_ended(self.images, status=status, at=self._stage.time.text())
         if not self.images:  # a series nothing was kept of; what is sent once more would be a retransmission without it
             put(attributes, "PerformedSeriesSequence.SeriesInstanceUID", _uid("series", self.ae_title, self._made))
+        for path, value in changes.items():
+            put(attributes, path, value)
         return self._perform(False, attributes)
+
+    def commit(self) -> tuple[int, str]:
+        """Ask for storage commitment of the last series: return the status and the Transaction UID; raises Refused."""
+        self._associate("commitment")
+        self._made += 1
+        transaction = _uid("transaction", self.ae_title, self._made)
+        named = [Reference(str(image.SOPClassUID), str(image.SOPInstanceUID)) for image in self.images]
+        asked = _through_the_wire(request(transaction, named))
+        return self._stage.wait(self._stage.dicom.request_commitment(self._caller, asked)), transaction
 
     def _associate(self, service: str) -> Peer:
         """Return what the listener grants this caller, by the rules an association request meets."""

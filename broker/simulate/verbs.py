@@ -112,8 +112,21 @@ def _starts(play: Play, step: Step) -> None:
 
 
 def _ends(play: Play, step: Step) -> None:
+    value = step.value if isinstance(step.value, Mapping) else {"answer": step.value}
     status = {"completes": "COMPLETED", "discontinues": "DISCONTINUED"}[step.said["how"]]
-    _status([play.station(step.said["modality"]).end(status)], step.value)
+    _status([play.station(step.said["modality"]).end(status, _texts(play.resolved(value.get("with", {}))))], value["answer"])
+
+
+def _asks_for_commitment(play: Play, step: Step) -> None:
+    status, transaction = play.station(step.said["modality"]).commit()
+    _status([status], "ok")
+    play.stage.pass_until(lambda: transaction in play.reports(), LONGEST)
+    report = play.reports().get(transaction)
+    if report is None:
+        raise Failed("no report came")
+    said = {"committed": len(report.committed), "failed": len(report.failed)}
+    if wrong := [line for name, wanted in step.value.items() for line in differs(name, wanted, str(said[name]))]:
+        raise Failed(*wrong)
 
 
 def _status(statuses: Sequence[int], wanted: str) -> None:
@@ -301,6 +314,7 @@ VERBS: Mapping[str, Callable[[Play, Step], None]] = {
     "stores again": _stores_again,
     "starts": _starts,
     "ends": _ends,
+    "asks for commitment": _asks_for_commitment,
     "gets": _gets,
     "has": _has,
     "answers": _answers,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from broker.model import Journaled
 from broker.store.engine import Row, Transaction
 
-_COLUMNS = "id, received_at, listener, protocol, kind, sender, peer, control_id, digest, raw, state, answer, reason, accession"
+_COLUMNS = "id, received_at, listener, protocol, kind, sender, peer, control_id, digest, raw, state, answer, reason, accession, spool"
 _MANY = 500  # parameters of one query
 _ROUNDS = 8  # in which patients lead to messages, and these by merges to other patients
 

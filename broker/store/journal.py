@@ -21,7 +21,7 @@ insert into message (id, received_at, answered_at, listener, protocol, kind, sen
                      accession, answer, raw)
 values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
-_COLUMNS = "id, received_at, listener, protocol, kind, sender, peer, control_id, digest, raw, state, answer, reason, accession"
+_COLUMNS = "id, received_at, listener, protocol, kind, sender, peer, control_id, digest, raw, state, answer, reason, accession, spool"
 
 
 def reserve(tx: Transaction) -> int:

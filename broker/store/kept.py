@@ -13,17 +13,20 @@ from broker.store.engine import Transaction
 ACCESSION = "ACCESSION"  # beside the levels, what may narrow a search
 _MOST_NAMED = 500  # values of one statement
 
+# `spool` stands in each part of an `or`: only there an index on what is in the spool is found
 _NARROWED = {
     PATIENT: (
-        "(i.sent_patient_id in ({0}) or i.exam_id in"
+        "(i.spool <> '' and i.sent_patient_id in ({0}) or i.exam_id in"
         " (select e.id from exams e join patient_identifiers p on p.patient_id = e.patient_id where p.value in ({0})))",
         2,
     ),
     STUDY: ("(i.study_uid in ({0}) or i.exam_id in (select e.id from exams e where e.study_uid in ({0})))", 2),
     SERIES: ("i.series_uid in ({0})", 1),
     IMAGE: ("i.uid in ({0})", 1),
-    ACCESSION: ("(i.accession in ({0}) or i.exam_id in (select e.id from exams e where e.accession in ({0})))", 2),
+    ACCESSION: ("(i.spool <> '' and i.accession in ({0}) or i.exam_id in (select e.id from exams e where e.accession in ({0})))", 2),
 }
+_KEPT = "exists (select 1 from object o where o.message_id = i.message_id and o.state = 'kept')"
+_ALL_KEPT = "i.message_id in (select o.message_id from object o where o.state = 'kept')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ def kept(tx: Transaction, archives: Sequence[str], keys: Mapping[str, Sequence[s
 
 
 def _where(keys: Mapping[str, Sequence[str]]) -> tuple[str, list[object]]:
-    terms, params = ["exists (select 1 from object o where o.message_id = i.message_id and o.state = 'kept')"], list[object]()
+    terms, params = [_KEPT if keys else _ALL_KEPT], list[object]()
     for key, values in keys.items():
         term, times = _NARROWED[key]
         terms.append(term.format(", ".join("?" * len(values))))

@@ -27,6 +27,8 @@ class Terms:
     archives: tuple[str, ...] = ()  # destinations that must have committed it if they took it
 
 
+_HERE = "object.spool in ('', ?)"  # what names none is of a broker that did not know of others
+
 # Nobody needs the file any more: no channel holds it, every destination has it for long enough and has committed it where it is asked
 # to, nothing on the reconciliation list waits for it, and its exam has ended or never will.
 _SETTLED = """
@@ -45,11 +47,11 @@ _SETTLED = """
                           and exams.status not in ('completed', 'discontinued', 'cancelled')))"""
 
 
-def keep(tx: Transaction, taken: Sequence[tuple[int, Spooled]]) -> None:
-    """Write down objects that were taken in, each with its message's id."""
+def keep(tx: Transaction, taken: Sequence[tuple[int, Spooled]], spool: str = "") -> None:
+    """Write down objects that were taken in, each with its message's id; `spool` is the mark of the one that has them."""
     tx.many(
-        "insert into object (message_id, name, uid, sop_class, size) values (?, ?, ?, ?, ?)",
-        [(message_id, one.name, one.sop_instance, one.sop_class, one.size) for message_id, one in taken],
+        "insert into object (message_id, name, uid, sop_class, size, spool) values (?, ?, ?, ?, ?, ?)",
+        [(message_id, one.name, one.sop_instance, one.sop_class, one.size, spool) for message_id, one in taken],
     )
 
 
@@ -59,19 +61,20 @@ def known(tx: Transaction, uid: str) -> list[tuple[str, str, int]]:
     return [(row[0], row[1], row[2]) for row in rows]
 
 
-def total(tx: Transaction) -> tuple[int, int]:
-    """Return how many objects are kept, and their bytes."""
-    row = tx.one("select count(*), coalesce(sum(size), 0) from object where state = 'kept'")
+def total(tx: Transaction, spool: str = "") -> tuple[int, int]:
+    """Return how many objects a spool keeps, and their bytes."""
+    row = tx.one(f"select count(*), coalesce(sum(size), 0) from object where state = 'kept' and {_HERE}", (spool,))
     return (int(row[0]), int(row[1])) if row else (0, 0)
 
 
-def delete(tx: Transaction, terms: Terms, after: int, limit: int, size: int) -> tuple[int | None, list[Kept]]:
-    """Look at the next kept objects after a message's id, the oldest first, and write down that those nobody needs are deleted.
+def delete(tx: Transaction, terms: Terms, after: int, limit: int, size: int, spool: str = "") -> tuple[int | None, list[Kept]]:
+    """Look at a spool's next kept objects after a message's id, the oldest first, and write down that those nobody needs are deleted.
 
     It ends when they are of `size` bytes together. The first result is where to go on, None when none of the next ones is old enough;
     the files of the second may be removed once this is durable.
     """
-    rows = tx.all("select message_id from object where state = 'kept' and message_id > ? order by message_id limit ?", (after, limit))
+    kept = f"select message_id from object where state = 'kept' and {_HERE} and message_id > ? order by message_id limit ?"
+    rows = tx.all(kept, (spool, after, limit))
     if not rows:
         return None, []
     last = rows[-1][0]
@@ -79,8 +82,9 @@ def delete(tx: Transaction, terms: Terms, after: int, limit: int, size: int) -> 
     more = len(rows) == limit and tx.one("select 1 from message where id = ? and received_at <= ?", (last, terms.delivered)) is not None
     found = tx.all(
         "select object.message_id, object.name, object.size from object join message on message.id = object.message_id"
-        f" where object.state = 'kept' and object.message_id > ? and object.message_id <= ?{settled} order by object.message_id",
-        (after, last, terms.delivered, terms.delivered, *terms.archives, terms.unfinished),
+        f" where object.state = 'kept' and {_HERE} and object.message_id > ? and object.message_id <= ?{settled}"
+        " order by object.message_id",
+        (spool, after, last, terms.delivered, terms.delivered, *terms.archives, terms.unfinished),
     )
     gone: list[Kept] = []
     for row in found:

@@ -41,7 +41,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The instances of one lane that a destination is to be asked about."""
+    """The instances that a destination is to be asked about together."""
 
     lane: str
     count: int
@@ -49,10 +49,14 @@ class Group:
 
 
 def delivered(tx: Transaction, answers: Sequence[tuple[int, str]], now: float) -> None:
-    """Settle deliveries as `outbox.delivered` does, and want a receipt of every object among them."""
+    """Settle deliveries as `outbox.delivered` does, and want a receipt of every object among them.
+
+    What is asked about together is an exam, else a lane of the outbox, but none in which each object stands alone.
+    """
     marks = ", ".join("?" * len(answers))
     rows = tx.all(
-        "select id, message_id, destination, lane, accession, payload from delivery"
+        "select id, message_id, destination,"
+        " case when accession <> '' then accession when lane = control_id then '' else lane end, accession, payload from delivery"
         f" where kind = 'C-STORE' and state = 'waiting' and id in ({marks}) order by id",
         [id for id, _ in answers],
     )
@@ -78,7 +82,7 @@ def _wanted(tx: Transaction, row: Row, now: float) -> Row:
 
 
 def groups(tx: Transaction, destination: str) -> list[Group]:
-    """Return what a destination is to be asked about, by lane."""
+    """Return what a destination is to be asked about, by lane: the accession number, where there is one."""
     rows = tx.all(
         "select lane, count(*), max(at) from receipt where state = 'wanted' and destination = ? group by lane order by lane", (destination,)
     )

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import re
+import secrets
 import time
 import uuid
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
@@ -23,7 +24,8 @@ from broker.store.durable import sync
 
 NAME = re.compile(r"\d{8}/[0-9a-f]{32}\.dcm")
 PART = ".part"
-OWNER = ".owner"  # of the file beside the folder that is locked while a broker uses it, and names the store its objects belong to
+# of the file beside the folder that is locked while a broker uses it: the store its objects belong to, and the mark of this spool there
+OWNER = ".owner"
 MOST_PIECES = 1024  # of one writev: IOV_MAX
 HELD = 1 << 16  # bytes of an object that stay in memory until it is finished; a larger one goes to the disk as it comes
 HOPS = 2  # thread calls at one moment; the next ones take along all that waits
@@ -102,6 +104,7 @@ class Spool:
         self._hops = 0
         self._made: set[str] = set()  # day folders that are known to be durable
         self._lock: int | None = None
+        self.mark = ""  # what tells this spool from others of the same store, once it is claimed
         self._digests = _digests("")
         self.has_room: Callable[[], bool] = lambda: True  # whether a new object may begin
         try:
@@ -119,12 +122,14 @@ class Spool:
         try:
             self._lock = os.open(f"{self._path}{OWNER}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            owner = os.pread(self._lock, 64, 0).decode("ascii", "replace")
+            owner, _, self.mark = os.pread(self._lock, 64, 0).decode("ascii", "replace").partition("\n")
             if not owner and next(self.names(), None) is None:
-                os.pwrite(self._lock, store.encode(), 0)
+                owner = store
+            if not self.mark:
+                self.mark = secrets.token_hex(8)
+                os.pwrite(self._lock, f"{owner}\n{self.mark}".encode(), 0)
                 os.fsync(self._lock)
                 sync(self._path.parent)
-                owner = store
         except BlockingIOError as error:
             raise StoreError(f"{self._path}: another broker is using this folder; give this one its own data folder") from error
         except OSError as error:

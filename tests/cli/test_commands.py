@@ -70,7 +70,7 @@ def test_words_of_the_configuration_are_explained(site: Path) -> None:
     assert "port" in run(site, "explain", "mllp").output
     result = run(site, "explain", "colerce")
     assert result.exit_code == 1
-    assert "did you mean coerce?" in result.output
+    assert "did you mean coerce" in result.output
     assert "coerce" in run(site, "explain").output.splitlines()
 
 

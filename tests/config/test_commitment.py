@@ -44,7 +44,8 @@ def test_a_peer_with_an_address_has_a_queue_and_all_others_have_one_together(tmp
     assert config is not None
     assert [one.name for one in config.queues] == ["archive", "modalities.CT1", "modalities.*"]
     own, others = config.callbacks
-    assert (own.settings["addresses"], own.settings["ae_title"]) == ({"CT1": ("10.1.3.7", 104)}, "BROKER")
+    address = {"host": "10.1.3.7", "port": 104, "tls": None, "identity": None}
+    assert (own.settings["addresses"], own.settings["ae_title"]) == ({"CT1": address}, "BROKER")
     assert others.settings["addresses"] == own.settings["addresses"]
     assert registry.where(own.settings) == "10.1.3.7:104"
     assert registry.where(others.settings) == "over the association that asked"

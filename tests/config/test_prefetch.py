@@ -35,12 +35,12 @@ prefetch:
 """
 
 
-def check(folder: Path, prefetch: str = PREFETCH, dicom: str = DICOM, tables: dict[str, str] = TABLES) -> Checked:
+def check(folder: Path, prefetch: str = PREFETCH, dicom: str = DICOM, tables: dict[str, str] = TABLES, archives: str = ARCHIVES) -> Checked:
     for name, text in {**FILES, **tables}.items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)
         if name == "channels.yaml":
-            text = text.replace("  archive:\n    dicom: {port: 4242}\n", ARCHIVES).replace(DICOM, dicom) + prefetch
+            text = text.replace("  archive:\n    dicom: {port: 4242}\n", archives).replace(DICOM, dicom) + prefetch
             text = text.replace("mllp: {port: 2577}", "mllp: {host: 127.0.0.1, port: 2577}")
         path.write_text(text)
     return check_config(folder / "channels.yaml", {}, registry, standards=False)
@@ -105,7 +105,17 @@ def test_the_archives_of_a_listener_must_be_there(tmp_path: Path) -> None:
     problems = told(check(tmp_path, "", dicom, {}))
     assert any("retrieve.from there is no destination vna" in one for one in problems)
     assert any("retrieve.from ehr takes mllp, not DICOM" in one for one in problems)
-    assert any("limit: at least one is needed" in one for one in problems)
+    assert any("retrieve.limit at least one is needed" in one for one in problems)
+
+
+def test_nothing_is_retrieved_for_who_may_not_know_the_patient(tmp_path: Path) -> None:
+    hidden = ARCHIVES.replace("ae_title: READING", "ae_title: READING, deidentify: {key: 0123456789abcdef}")
+    dicom = DICOM + "      services: [store, query, retrieve]\n      retrieve: {from: [archive], to: [reading]}\n"
+    problems = told(check(tmp_path, PREFETCH, dicom, archives=hidden))
+    assert [one.partition(" ")[2] for one in problems] == [
+        f"{place} reading takes de-identified objects, which a retrieval cannot make"
+        for place in ("listeners.modalities.dicom.retrieve.to", "prefetch.rules.chest.to")
+    ]
 
 
 def test_where_anybody_may_retrieve_every_dicom_destination_is_of_use(tmp_path: Path) -> None:

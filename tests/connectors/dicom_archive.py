@@ -70,11 +70,11 @@ class Archive:
         self.hear()
         return self
 
-    def answer(self, status: int = 0, at: int = -1) -> Message:
+    def answer(self, status: int = 0, at: int = -1, error_id: int = 0) -> Message:
         """Answer the last request, or another one."""
         self.hear()
         message = self.messages[at]
-        self.say(self.core.message(message.context.id, dimse.response(message.command, status)))
+        self.say(self.core.message(message.context.id, dimse.response(message.command, status, error_id=error_id)))
         self.hear()
         return message
 

@@ -23,12 +23,14 @@ from broker.dicom.charset import write_in
 from broker.dicom.dataset import decode, encode
 from broker.dicom.dimse import Field
 from broker.dicom.happenings import Happening, Message
-from broker.dicom.negotiation import Identity, Offer, Request
+from broker.dicom.negotiation import Identity, Offer, Request, Window
 from broker.dicom.storerequest import encode_request
 from broker.model import Delivery, Spooled, StoreRequest
 from broker.obs.log import Log
 from broker.store.spool import Spool
 from tests.dicom.cores import feed, written
+
+_ONE = Window()
 
 
 class Pages:
@@ -162,10 +164,10 @@ class Modality:
         if self.shell is not None:
             self.shell.makeConnection(self.transport)
 
-    def associate(self, *contexts: tuple[str, str], identity: Identity | None = None) -> list[Happening]:
+    def associate(self, *contexts: tuple[str, str], identity: Identity | None = None, window: Window = _ONE) -> list[Happening]:
         """Ask for contexts of (SOP class, transfer syntax); returns what came back."""
         offered = tuple(Offer(2 * at + 1, abstract, (syntax,)) for at, (abstract, syntax) in enumerate(contexts))
-        self.core.associate(Request(self.calling, self.called, offered, 1 << 14, identity=identity))
+        self.core.associate(Request(self.calling, self.called, offered, 1 << 14, identity=identity, window=window))
         return self.send(written(self.core.connected()))
 
     def send(self, data: bytes) -> list[Happening]:

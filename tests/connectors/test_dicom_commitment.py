@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from broker.connectors.base import Caller
 from broker.connectors.dicom import DicomListener
 from broker.connectors.dicom_callback import CallBack
 from broker.connectors.dicom_commitment import INQUIRY, SERVICE, Hearing, Lines
+from broker.connectors.dicom_peers import address_of
 from broker.dicom import dimse
 from broker.dicom.commitment import PUSH_INSTANCE, PUSH_MODEL, Reference, Report, read_report, report, request
 from broker.dicom.dataset import EXPLICIT_LITTLE, IMPLICIT_LITTLE, decode, encode
 from broker.dicom.dimse import Field
 from broker.dicom.dimserequest import DimseRequest, encode_request
 from broker.dicom.happenings import Data, Message
-from broker.dicom.negotiation import Role
+from broker.dicom.negotiation import Identity, IdentityKind, Role
 from broker.errors import Refused, Retry
 from broker.model import Delivery
 from broker.obs.metrics import Metrics
@@ -51,14 +53,15 @@ class Keeping(Intake):
 class House:
     """A listener that serves storage commitment, a modality at it, and the queue that calls it back."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, peer: Mapping[str, Any] | None = None, **settings: Any) -> None:
         self.intake, self.lines, self.reactor = Keeping(), Lines(), MemoryReactorClock()
         self.log, self.logged = quiet()
         shared: Any = (self.reactor, self.intake, spool(folder), Metrics(), self.log, self.lines)
         self.listener = DicomListener("modalities", listener_settings(services=["commitment"], idle="1h"), *shared)
         self.listener.start()
-        called = {"listener": "modalities", "ae_title": "BROKER", "answer": "same", "addresses": {"CT1": ("127.0.0.1", 104)}, **settings}
-        self.queue = CallBack("modalities.CT1", called, self.reactor, self.lines, self.log)
+        there = {"CT1": address_of({"host": "127.0.0.1", "port": 104, **(peer or {})})}
+        called = {"listener": "modalities", "ae_title": "BROKER", "answer": "same", "addresses": there, **settings}
+        self.queue = CallBack("modalities.CT1", called, self.reactor, self.lines, Metrics(), self.log)
 
     def modality(self, syntax: str = EXPLICIT_LITTLE) -> Modality:
         modality = Modality(self.listener)
@@ -178,6 +181,16 @@ def test_who_has_left_is_called_back_in_the_role_of_the_scp(house: House) -> Non
     assert results == ["0x0000"]
     peer.hear()
     assert peer.released
+
+
+def test_who_is_called_back_hears_who_calls(tmp_path: Path) -> None:
+    house = House(tmp_path, peer={"identify_as": {"user": "broker", "passcode": "secret"}})
+    results = house.send()
+    peer = called(house).accept()
+    peer.answer()
+    assert results == ["0x0000"]
+    assert peer.request is not None
+    assert peer.request.identity == Identity(IdentityKind.PASSCODE, b"broker", b"secret")
 
 
 def test_one_that_wants_a_new_association_gets_it(tmp_path: Path) -> None:

@@ -82,6 +82,12 @@ def test_what_is_removed_is_gone_and_what_is_emptied_is_empty(site: Site, tmp_pa
     assert got.PixelData == ds.PixelData
 
 
+def test_who_asked_for_a_move_is_named_with_its_objects(site: Site) -> None:
+    request = StoreRequest(site.keep(ct()), originator=("WS1", 7))
+    site.destination.send(replace(delivery(request.spooled), payload=encode_request(request)))
+    assert site.archive().accept().answer().command.originator == ("WS1", 7)
+
+
 @pytest.mark.parametrize("max_pdu", [128, 4096, 1 << 17, 0])
 def test_an_object_larger_than_a_chunk_fits_any_pdu(site: Site, max_pdu: int) -> None:
     ds = ct(16 if max_pdu == 128 else 600)

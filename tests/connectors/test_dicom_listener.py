@@ -20,7 +20,7 @@ from broker.connectors.dicom_serving import HALF_OPEN
 from broker.dicom import dimse
 from broker.dicom.dataset import decode, encode
 from broker.dicom.dimse import Command, Field
-from broker.dicom.happenings import Aborted, Accepted, Data, Message, Rejected, Released
+from broker.dicom.happenings import Aborted, Accepted, Data, Happening, Message, Rejected, Released
 from broker.dicom.negotiation import (
     CALLED_NOT_RECOGNISED,
     CALLING_NOT_RECOGNISED,
@@ -29,6 +29,7 @@ from broker.dicom.negotiation import (
     Identity,
     IdentityKind,
     Rejection,
+    Window,
 )
 from broker.dicom.states import State
 from broker.errors import MessageError, StoreError
@@ -79,6 +80,21 @@ def test_echo_is_answered_and_counted(site: Site) -> None:
     assert Released() in modality.send(written(modality.core.release()))
     modality.lose()
     assert site.sample("associations") == site.sample("connections") == 0
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_an_object_that_is_too_large_is_refused_and_leaves_nothing(tmp_path: Path, pieces: int) -> None:
+    site = Site(tmp_path, max_object="100 KB")
+    modality, heard = site.modality(*STORE), list[Happening]()
+    sent = modality.ask(Field.C_STORE, CT, bytes(300 << 10), "1.2.3")
+    for at in range(pieces):
+        heard += modality.send(sent[at * len(sent) // pieces : (at + 1) * len(sent) // pieces])
+        assert bool(left(site.spool)) is (pieces == 3 and at == 0)  # before the object has ended
+    [answer] = [one.command for one in heard if isinstance(one, Message)]
+    assert (answer.status, answer.comment) == (0xA700, "object larger than max_object")
+    assert modality.request(Field.C_STORE, CT, bytes(1000), "1.2.4") == [0]
+    assert [spooled.sop_instance for _, spooled in site.intake.stored] == ["1.2.4"]
+    assert "object too large" in site.logged.getvalue()
 
 
 def test_an_object_is_durable_before_the_intake_hears_of_it(site: Site) -> None:
@@ -185,6 +201,30 @@ def test_a_spool_that_fails_is_out_of_resources_and_the_association_goes_on(site
     assert modality.request(Field.C_ECHO, VERIFICATION, context=3) == [0]
     assert site.intake.stored == []
     assert "spool" in site.logged.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted"), [(Window(), Window()), (Window(4, 4), Window(4, 1)), (Window(0, 0), Window(8, 1)), (Window(99, 1), Window(8, 1))]
+)
+def test_several_objects_may_be_on_their_way_where_that_is_asked_for(site: Site, asked: Window, granted: Window) -> None:
+    modality = Modality(site.listener)
+    [accepted] = [one for one in modality.associate(*STORE, ("1.2.840.10008.9.9", IMPLICIT), window=asked) if isinstance(one, Accepted)]
+    assert accepted.answer.window == granted
+    site.intake.gate = gate = Deferred()
+    count = granted.invoked
+    sent = b"".join(modality.ask(Field.C_STORE, CT, bytes(70_000), f"1.2.{number}") for number in range(count))
+    assert modality.send(sent) == []
+    assert len(site.intake.stored) == 1
+    gate.callback(None)
+    answers = [one.command for one in modality.heard() if isinstance(one, Message)]
+    assert [(one.message_id, one.status) for one in answers] == [(number + 1, 0) for number in range(count)]
+    assert [spooled.sop_instance for _, spooled in site.intake.stored] == [f"1.2.{number}" for number in range(count)]
+
+
+def test_where_more_is_asked_than_storage_one_operation_waits_for_the_other(site: Site) -> None:
+    modality = Modality(site.listener)
+    [accepted] = [one for one in modality.associate(*STORE, (WORKLIST, IMPLICIT), window=Window(8, 1)) if isinstance(one, Accepted)]
+    assert accepted.answer.window == Window()
 
 
 def test_the_header_goes_with_the_object(site: Site) -> None:
@@ -731,6 +771,10 @@ def test_a_refusal_of_the_intake_is_the_answer(site: Site) -> None:
         ({"CT1": {"identity": {"user": "anna", "passcode": 4711}}}, "CT1.identity: user: and passcode: are texts"),
         ({"CT1": {"certificate": "sha256:12"}}, "CT1.certificate: write names"),
         ({"CT1": {"certificate": []}}, "CT1.certificate: name at least one"),
+        ({"CT1": {"tls": {"verfy": "none"}}}, "CT1.tls: verfy"),
+        ({"CT1": {"tls": {"certificate": "/nowhere.pem"}}}, "CT1.tls: certificate: /nowhere.pem"),
+        ({"CT1": {"tls": "yes"}}, "CT1.tls: "),
+        ({"CT1": {"identify_as": {"passcode": "4711"}}}, "CT1.identify_as: write user:"),
         ({"AN AE TITLE THAT IS TOO LONG": {}}, "1 to 16 characters"),
     ],
 )

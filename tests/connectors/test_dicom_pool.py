@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from broker.dicom.dimserequest import DimseRequest, encode_request
 from broker.dicom.negotiation import CALLED_NOT_RECOGNISED, LIMIT_EXCEEDED
-from broker.errors import Aborted, Refused, Retry
+from broker.errors import Aborted, NotYet, Refused, Retry
 from broker.model import Delivery
 from tests.connectors.dicom_archive import EXPLICIT, Archive, Site
 from tests.connectors.dicom_shell import delivery
@@ -313,6 +313,21 @@ def test_what_the_peer_has_already_counts_as_delivered(site: Site) -> None:
     results = site.give(asking("N-CREATE"))
     site.archive().accept().answer(0x0111)
     assert results == ["0x0111 duplicate SOP instance, taken with a warning"]
+
+
+def test_the_end_of_a_step_that_has_ended_there_counts_as_delivered(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    given = site.give(asking("N-SET"))
+    site.archive().accept().answer(0x0110, error_id=0xA710)  # the answer to the first attempt was lost
+    assert given == ["0x0110 processing failure (0xA710 may no longer be updated), taken with a warning"]
+
+
+@pytest.mark.parametrize(("settings", "error_id"), [({}, 0xA711), ({}, 0), ({"0110": "later"}, 0xA710)])
+def test_the_end_of_a_step_that_fails_otherwise_is_sent_again(tmp_path: Path, settings: dict[str, str], error_id: int) -> None:
+    site = Site(tmp_path, outcomes=settings)
+    given = site.give(asking("N-SET"))
+    site.archive().accept().answer(0x0110, error_id=error_id)
+    assert isinstance(given[0], NotYet)
 
 
 def test_a_kind_that_is_none_and_a_payload_that_is_none_are_refused(site: Site) -> None:

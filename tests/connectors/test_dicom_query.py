@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.testing import MemoryReactorClock
 
 from broker.connectors.dicom import DicomListener
@@ -18,7 +18,7 @@ from broker.dicom.dimse import Counts, Field
 from broker.dicom.happenings import Accepted, Data, Happening, Message
 from broker.dicom.negotiation import Offer, Request, Role
 from broker.dicom.query import SERIES, STUDY, STUDY_ROOT, Query, Retrieval
-from broker.errors import StoreError
+from broker.errors import MessageError, StoreError
 from broker.model import StoreRequest
 from broker.obs.metrics import Metrics
 from tests.connectors.dicom_shell import Intake, Modality, keep, listener_settings, quiet, spool, statuses
@@ -59,11 +59,12 @@ class Desk(Intake):
 class Room:
     """A listener with a desk, and a workstation at it."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, transcoder: Any = None, **settings: Any) -> None:
         self.desk, self.spool, self.metrics = Desk(), spool(folder), Metrics()
         log, self.logged = quiet()
         settings = listener_settings(**{"services": ["query", "retrieve"], **settings})
-        self.listener = DicomListener("modalities", settings, MemoryReactorClock(), self.desk, self.spool, self.metrics, log)
+        shared: Any = (MemoryReactorClock(), self.desk, self.spool, self.metrics, log)
+        self.listener = DicomListener("modalities", settings, *shared, transcoder=transcoder)
         self.listener.start()
         self.station = Modality(self.listener, calling="WS1")
 
@@ -143,6 +144,13 @@ def test_a_cancel_ends_a_query(room: Room) -> None:
     assert statuses(room.station.heard()) == [0xFE00]
 
 
+def test_after_the_last_response_of_a_query_nothing_is_sent(room: Room) -> None:
+    room.ask(Field.C_FIND, QueryRetrieveLevel="STUDY")
+    room.desk.searched.errback(StoreError("gone"))
+    send(room, match("1.2"))  # of a source that did not hear of it yet
+    assert statuses(room.station.heard()) == [0xA700]
+
+
 def test_a_peer_that_goes_away_cancels_its_query(room: Room) -> None:
     room.ask(Field.C_FIND, QueryRetrieveLevel="STUDY")
     room.station.lose()
@@ -202,9 +210,26 @@ def test_neither_service_is_there_unless_it_is_named(tmp_path: Path) -> None:
     assert [context.abstract for context in room.station.core.contexts.values()] == [CT]
 
 
-def get(folder: Path, syntaxes: tuple[str, ...], own: str = EXPLICIT, **changes: str) -> tuple[Room, list[Happening], list[int], Dataset]:
+class Opening:
+    """Stands for `Pixels`: gives the object as it was before its compression, or cannot."""
+
+    def __init__(self, folder: Path, able: bool = True) -> None:
+        self.made, self.able = folder / "opened.dcm", able
+        self.asked: list[str] = []
+
+    def transcode(self, path: str, target: str) -> Deferred[str]:
+        self.asked.append(target)
+        if not self.able:
+            return fail(MessageError("PixelData", "cannot be decoded", 207))
+        self.made.write_bytes(part10(ct(16), target, implicit=target == IMPLICIT))
+        return succeed(str(self.made))
+
+
+def get(
+    folder: Path, syntaxes: tuple[str, ...], own: str = EXPLICIT, transcoder: Opening | None = None, **changes: str
+) -> tuple[Room, list[Happening], list[int], Dataset]:
     """Let a workstation get one object that it takes in these transfer syntaxes; what it heard and what the desk was told."""
-    room = Room(folder)
+    room = Room(folder, transcoder=transcoder)
     room.associate((STUDY_ROOT.get, (IMPLICIT,)), (CT, syntaxes), scp=(CT,))
     room.ask(Field.C_GET, QueryRetrieveLevel="STUDY", StudyInstanceUID="1.2")
     image = ct(16)
@@ -235,3 +260,21 @@ def test_an_object_is_written_in_another_uncompressed_syntax_where_its_own_is_no
 def test_an_object_that_the_peer_takes_in_no_syntax_is_a_failure_and_not_sent(tmp_path: Path) -> None:
     _, heard, told, _ = get(tmp_path, (JPEG,))
     assert (heard, told) == ([], [0x0122])
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT])
+def test_a_compressed_object_is_opened_for_who_takes_none(tmp_path: Path, syntax: str) -> None:
+    opening = Opening(tmp_path)
+    room, heard, told, image = get(tmp_path, (syntax,), JPEG, opening, PatientID="NEW")
+    sent = decode(b"".join(bytes(one.view) for one in heard if isinstance(one, Data)), syntax)
+    assert (opening.asked, sent.PatientID, sent.PixelData) == ([syntax], "NEW", image.PixelData)
+    room.station.send(room.station.core.message(3, dimse.response(last(heard), 0)))
+    assert told == [0]
+    assert not opening.made.exists()
+
+
+@pytest.mark.parametrize(("syntax", "asked"), [(EXPLICIT, [EXPLICIT]), ("1.2.840.10008.1.2.5", [])])
+def test_a_compressed_object_that_cannot_be_opened_is_a_failure(tmp_path: Path, syntax: str, asked: list[str]) -> None:
+    opening = Opening(tmp_path, able=False)
+    _, heard, told, _ = get(tmp_path, (syntax,), JPEG, opening)
+    assert (opening.asked, heard, told) == (asked, [], [0x0122])

@@ -9,8 +9,9 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from broker.connectors.dicom import DESTINATION
 from broker.connectors.dicom_destination import check_sending
-from broker.connectors.dicom_syntaxes import syntaxes_of
+from broker.connectors.dicom_syntaxes import _NAMES, syntaxes_of
 from broker.dicom.negotiation import Offer
+from broker.dicom.transcode import COMPRESSED, NATIVE
 from broker.errors import MessageError, Refused, Retry
 from tests.connectors.dicom_archive import EXPLICIT, Site
 from tests.connectors.dicom_shell import destination_settings
@@ -146,6 +147,7 @@ def test_choices(settings: dict[str, object], original: str, choices: tuple[str,
 
 @pytest.mark.parametrize(("settings", "wrong"), [
     ({"transcode": "JPEG"}, ("transcode", "'JPEG' is no transfer syntax")),
+    ({"prefer": "1.2.840.10008.1.2.4.203"}, ("prefer", "no transfer syntax that objects can be written in")),  # HTJ2K with a loss
     ({"transcode": ["lossless", "JPEG-LS"]}, ("transcode", "'lossless' is no transfer syntax")),
     ({"transcode": "JPEG baseline"}, ("transcode", "'JPEG baseline' loses something; add lossy: allowed")),
     ({"prefer": [BASELINE]}, ("prefer", "loses something")),
@@ -167,3 +169,7 @@ def test_settings_that_make_no_sense_are_named(settings: dict[str, object], wron
 
 def test_the_defaults_make_sense() -> None:
     assert list(check_sending(DESTINATION.read({"host": "h", "port": 1, "ae_title": "A"}))) == []
+
+
+def test_every_transfer_syntax_that_can_be_named_can_be_written() -> None:
+    assert set(_NAMES.values()) == {*COMPRESSED, *NATIVE}

@@ -13,7 +13,9 @@ from broker.dicom import codecs
 from broker.dicom.derive import derive
 from broker.dicom.storerequest import encode_request
 from broker.dicom.transcode import transcode
+from broker.errors import MessageError
 from broker.model import Spooled, StoreRequest
+from tests.dicom.objects import ct, part10
 
 SETTINGS: dict[str, Any] = {"system": "BROKER", "now": "20260302081500.000000+0000", "key": "0123456789abcdef"}
 
@@ -54,3 +56,11 @@ def test_regions_are_black_and_all_else_is_as_it_was(compressed: bool, tmp_path:
     assert found.BurnedInAnnotation == "NO"
     assert [code.CodeValue for code in found.DeidentificationMethodCodeSequence] == ["113100", "113101"]
     assert made["syntax"] == found.file_meta.TransferSyntaxUID == dcmread(source).file_meta.TransferSyntaxUID
+
+
+def test_what_says_that_it_shows_text_is_held_also_without_the_option(tmp_path: Path) -> None:
+    ds = ct()
+    ds.BurnedInAnnotation = "YES"
+    (tmp_path / "source.dcm").write_bytes(part10(ds))
+    with pytest.raises(MessageError, match="may show who the patient is"):
+        deidentified(tmp_path / "source.dcm", tmp_path / "made.dcm", options=[])

@@ -107,8 +107,19 @@ def test_damaged_command_sets_are_refused(data: bytes) -> None:
         dimse.parse(data)
 
 
+def test_elements_of_another_group_at_the_end_are_passed_over() -> None:
+    # what Orthanc appends to a C-GET response that tells of a failure: Failed SOP Instance UID List
+    assert dimse.parse(GOOD + b"\x08\0\x58\0\x04\0\0\x001.2\0") == dimse.parse(GOOD)
+
+
 @pytest.mark.parametrize(
     ("status", "warning", "later"), [(0, False, False), (0xB000, True, False), (0xB006, True, False), (0xA700, False, True)]
 )
 def test_storage_statuses(status: int, warning: bool, later: bool) -> None:
     assert (dimse.is_warning(status), dimse.is_refusal_for_now(status)) == (warning, later)
+
+
+def test_a_comment_with_other_letters_is_still_one() -> None:
+    command = Command(Field.C_FIND, 7, True, CT)
+    made = decode(BytesIO(dimse.response(command, 0xC001, comment="no answer from Südarchiv")), True, True)
+    assert made.ErrorComment == "no answer from S?darchiv"

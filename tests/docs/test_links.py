@@ -138,3 +138,9 @@ def test_the_alerts_listed_are_those_of_the_rules() -> None:
 def test_every_page_begins_with_one_heading(page: Path) -> None:
     assert prose(page).startswith("# ")
     assert len(re.findall(r"^# ", prose(page), re.MULTILINE)) == 1
+
+
+def test_every_decision_has_a_number_of_its_own() -> None:
+    pages_ = sorted((TOP / "docs/decisions").glob("*.md"))
+    assert [page.name[:4] for page in pages_] == [f"{number:04}" for number in range(1, len(pages_) + 1)]
+    assert [page.name for page in pages_ if not page.read_text().startswith(f"# {page.name[:4]} ")] == []

@@ -276,6 +276,14 @@ def test_an_archive_is_asked_when_nothing_more_comes(house: Department) -> None:
     assert house.asked() == []
 
 
+@pytest.mark.parametrize("accession", ["A1", ""])
+def test_one_request_asks_about_many_images_also_where_each_is_a_lane_of_its_own(house: Department, accession: str) -> None:
+    for number in (1, 2, 3):
+        house.run(deliver_with_receipts, house.run(take, number, lane=f"1.2.{number}", accession=accession), at=house.at)
+    house.work(60.0)
+    assert [uids for _, uids in house.asked()] == [["1.2.1", "1.2.2", "1.2.3"]]
+
+
 def test_a_full_batch_is_asked_about_at_once() -> None:
     house = Department(batch=2)
     for id in house.take(1, 2, 3):

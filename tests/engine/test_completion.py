@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
-from twisted.internet.defer import succeed
+from twisted.internet.defer import Deferred, succeed
 
 from broker.config.load import load
 from broker.connectors import registry
@@ -24,6 +24,7 @@ from broker.engine.completion import Completion
 from broker.errors import ConfigError
 from broker.obs.log import Log
 from broker.ris.context import Completion as Rules
+from broker.store import journal
 from tests.dicom.objects import ct
 from tests.engine.house import CT1, ROOT, House
 
@@ -159,6 +160,18 @@ def test_the_end_of_an_association_counts_when_it_is_in_order(tmp_path: Path) ->
     assert department.told()[-1].startswith("study.complete: closed")
 
 
+def test_an_image_that_is_read_once_more_came_over_no_association(tmp_path: Path) -> None:
+    department = Department(tmp_path, by=("closed",))
+    department.order()
+    department.image()
+    department.dicom.association_ended(CT1, False)
+    [(id,)] = department.rows("select max(id) from message where kind = 'C-STORE'")
+    department.dicom.read_again(department.wait(department.db.read("test", journal.get, id)))
+    department.dicom.association_ended(CT1, True)  # another one, from the same port
+    department.run()
+    assert department.told() == ["study.stored: first image"]
+
+
 def test_a_route_that_fails_does_not_undo_what_has_happened(tmp_path: Path) -> None:
     broken = NOTICES.replace("set: {ORC-5: A}", 'set: {ORC-5: "{report.text}"}')
     department = Department(tmp_path, notices=broken)
@@ -223,6 +236,25 @@ def test_a_sender_that_can_be_asked_is_believed(department: Department) -> None:
     assert asked == [("CT1", department.study)]
     department.image()
     assert department.told()[-2:] == ["study.more: further images", "study.complete: query: 2 of 2 images"]
+
+
+def test_a_sender_that_is_away_holds_up_none_but_its_own(department: Department) -> None:
+    away: Deferred[int | None] = Deferred()
+    department.completion.ask = lambda station, study: away if study == department.study else succeed(None)
+    department.image()
+    assert "|AA|" in department.say((ROOT / "samples/omg_mr.hl7").read_text().replace("\n", "\r"))
+    [(accession, study)] = department.rows("select accession, study_uid from exams order by id desc limit 1")
+    dataset = ct(16)
+    dataset.StudyInstanceUID, dataset.AccessionNumber, dataset.PatientID = study, accession, "4812"
+    assert department.store(dataset) == 0
+    department.at += 900
+    department.completion.work()
+    department.run()
+    complete = "select count(*) from completeness where state = 'complete'"
+    assert department.rows(complete) == [(1,)]
+    away.callback(None)
+    department.run()
+    assert department.rows(complete) == [(2,)]
 
 
 def test_only_a_dicom_destination_can_be_asked(tmp_path: Path) -> None:

@@ -485,3 +485,12 @@ def test_stopping_after_the_store_is_gone_for_good_ends(house: House, monkeypatc
     stopped: list[object] = []
     courier.stop().addCallback(stopped.append)
     assert stopped == [None]
+
+
+def test_a_delivery_that_is_answered_and_not_yet_settled_is_under_way_for_who_withdraws_it(house: House) -> None:
+    [delivery] = house.enqueue(1)
+    courier = house.courier()
+    courier.start()
+    house.settle()
+    house.peer.answer()
+    assert courier.withdraw([delivery.id]) == {delivery.id}, "the destination has it, though the store does not say so yet"

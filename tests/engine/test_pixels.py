@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,8 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.uid import JPEGLSLossless
 
-from broker.engine.pixels import Worker
-from broker.errors import MessageError
+from broker.engine.pixels import Pixels, Worker
+from broker.errors import MessageError, Retry
 
 SOURCE = str(get_testdata_file("CT_small.dcm"))
 
@@ -58,9 +60,38 @@ def test_a_job_that_takes_too_long_ends_with_its_process(worker: Worker, tmp_pat
     assert worker.process is None
 
 
-def test_what_kills_a_fresh_process_is_at_fault(worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fresh_process_that_is_killed_gets_the_job_once_more(worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system ends processes when memory is short: no reason to give the object to a person."""
+    once = tmp_path / "python"
+    once.write_text(f'#!/bin/sh\n[ -e "$0.ran" ] || {{ touch "$0.ran"; kill -9 $$; }}\nexec {sys.executable} "$@"\n')
+    once.chmod(0o700)
+    monkeypatch.setattr("sys.executable", str(once))
+    assert worker.run(job(tmp_path / "made")) == {}
+
+
+def test_what_kills_each_fresh_process_is_at_fault(worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr("sys.executable", "/bin/false")
         with pytest.raises(MessageError, match="ends its process"):
             worker.run(job(tmp_path / "made"))
     assert worker.run(job(tmp_path / "made")) == {}
+
+
+def test_a_job_under_way_is_not_waited_for_at_the_end(worker: Worker, tmp_path: Path) -> None:
+    pipe = tmp_path / "source"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as thread:
+        doing = thread.submit(worker.run, job(tmp_path / "made", source=str(pipe)))
+        with pipe.open("wb"):  # once the process reads it
+            worker.close()
+            with pytest.raises(Retry):
+                doing.result()
+    with pytest.raises(Retry):
+        worker.run(job(tmp_path / "made"))
+
+
+def test_nothing_is_begun_after_the_end(tmp_path: Path) -> None:
+    pixels = Pixels(None, tmp_path, 1)
+    pixels.stop()
+    with pytest.raises(Retry):
+        pixels._work(job(tmp_path / "made"))

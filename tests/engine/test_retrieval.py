@@ -31,6 +31,7 @@ from tests.peers import ct_image
 CT = "1.2.840.10008.5.1.4.1.1.2"
 WS = Caller("modalities", "WS1", "BROKER", "127.0.0.1:50000")
 DOWN = Retry("cannot connect: ConnectionRefusedError")
+KEYED = {"key": "0123456789abcdef"}
 
 
 class Station:
@@ -58,7 +59,7 @@ class Desk:
         self.house = House(folder)
         self.shelves = {shelf.name: shelf for shelf in shelves}
         self.stations: list[Station] = []
-        peers = settings.pop("peers", {"*": {}})
+        peers, hidden = settings.pop("peers", {"*": {}}), settings.pop("deidentify", ())
         retrieve = {"from": [shelf.name for shelf in shelves], **settings}
         listener = replace(
             next(one for one in self.house.config.listeners if one.kind == "dicom"),
@@ -66,7 +67,10 @@ class Desk:
         )
         address = {"host": "127.0.0.1", "port": 1}
         destinations = [
-            Destination(n, "dicom", DESTINATION.read({**address, "ae_title": n.upper()}), "", 0) for n in (*self.shelves, "ws1")
+            Destination(
+                n, "dicom", DESTINATION.read({**address, "ae_title": n.upper(), "deidentify": KEYED if n in hidden else None}), "", 0
+            )
+            for n in (*self.shelves, "ws1")
         ]
         config = replace(self.house.config, listeners=(listener,), destinations=tuple(destinations))
         house, clock = self.house, SiteClock(lambda: self.house.at, "UTC")
@@ -285,6 +289,50 @@ def test_what_failed_at_an_archive_is_told_with_its_uids(tmp_path: Path) -> None
     assert (done.status, done.counts, done.failed) == (0xB000, Counts(0, 3, 1), ("1.9",))
 
 
+def image(uid: str, series_uid: str = "1.2.1") -> Dataset:
+    return entry(QueryRetrieveLevel="IMAGE", StudyInstanceUID="1.2", SeriesInstanceUID=series_uid, SOPInstanceUID=uid)
+
+
+def test_what_failed_at_one_archive_is_asked_of_the_next_that_has_it(tmp_path: Path) -> None:
+    of_series = [series("1.2", "1.2.1", 4), series("1.2", "1.2.2", 4)]
+    first, second, third = Shelf("archive", *of_series), Shelf("vna", image("1.8"), image("1.7", "1.2.2")), Shelf("old", image("1.9"))
+    first.verdict = (0xB000, Counts(0, 5, 4), ["1.6", "1.7", "1.8", "1.9"])
+    second.verdict = third.verdict = (0, Counts(0, 1), [])
+    done = Desk(tmp_path, first, second, third).move(StudyInstanceUID="1.2")
+    asked = [[(one.keys["SERIES"], one.wanted) for _, one in shelf.moved] for shelf in (second, third)]
+    assert asked == [[(("1.2.1",), ("1.8",)), (("1.2.2",), ("1.7",))], [(("1.2.1",), ("1.9",))]]
+    assert (done.status, done.counts, done.failed) == (0xB000, Counts(0, 8, 1), ("1.6",))
+
+
+def test_what_fails_at_every_archive_is_asked_of_each_once(tmp_path: Path) -> None:
+    first, second = Shelf("archive", series("1.2", "1.2.1", 2), image("1.9")), Shelf("vna", image("1.9"))
+    first.verdict, second.verdict = (0xB000, Counts(0, 1, 1), ["1.9"]), (0xA702, Counts(0, 0, 1), ["1.9"])
+    done = Desk(tmp_path, first, second).move(StudyInstanceUID="1.2")
+    assert (len(first.moved), len(second.moved)) == (1, 1)
+    assert (done.status, done.counts, done.failed) == (0xB000, Counts(0, 1, 1), ("1.9",))
+
+
+def test_what_was_to_be_asked_of_the_next_archive_remains_after_a_cancel(tmp_path: Path) -> None:
+    first, second = Shelf("archive", series("1.2", "1.2.1", 3)), Shelf("vna", image("1.8"))
+    third = Shelf("old", image("1.9"))
+    first.verdict, second.verdict = (0xB000, Counts(0, 1, 2), ["1.8", "1.9"]), (0xFE00, Counts(1, 0), [])
+    desk = Desk(tmp_path, first, second, third)
+    second.on_move = lambda progress: desk.task.cancel()
+    done = desk.move(StudyInstanceUID="1.2")
+    assert (done.counts, third.moved) == (Counts(2, 1), [])
+
+
+def test_who_asks_for_a_move_is_named_to_the_destination(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, Shelf("archive"))
+    for sample in ("adt_a04", "orm_ct"):
+        desk.house.say(Path(f"samples/{sample}.hl7").read_bytes())
+    [(uid,)] = desk.house.rows("select study_uid from exams")
+    assert desk.house.store(ct_image("4711", "DOE^JANE", "", uid)) == 0
+    desk.task = Task(7)
+    desk.move("WS1", StudyInstanceUID=uid)
+    assert [one.originator for one in desk.stations[0].received] == [("WS1", 7)]
+
+
 def test_an_archive_that_is_lost_on_the_way_leaves_the_rest_as_failed(tmp_path: Path) -> None:
     first = Shelf("archive")
 
@@ -295,6 +343,19 @@ def test_an_archive_that_is_lost_on_the_way_leaves_the_rest_as_failed(tmp_path: 
     first.on_move = lost
     done = Desk(tmp_path, first).move(StudyInstanceUID="1.2")
     assert (done.status, done.counts) == (0xB000, Counts(0, 1, 4))
+
+
+def test_what_an_archive_fails_to_send_goes_from_here_and_counts_once(tmp_path: Path) -> None:
+    first = Shelf("archive")
+    desk = Desk(tmp_path, first)
+    desk.house.say((Path("samples/adt_a04.hl7")).read_bytes())
+    desk.house.say((Path("samples/orm_ct.hl7")).read_bytes())
+    [(uid,)] = desk.house.rows("select study_uid from exams")
+    assert [desk.house.store(ct_image("4711", "WRONG", "", uid, number)) for number in (1, 2)] == [0, 0]
+    desk.house.wait(desk.house.db.run("test", lambda tx: tx.execute("update delivery set state = 'delivered'")))
+    first.verdict = (0xC000, Counts(0, 0, 2), [])
+    done = desk.move(StudyInstanceUID=uid)
+    assert (done.status, done.counts) == (0xB000, Counts(0, 2))
 
 
 def test_a_cancelled_move_asks_no_further_archive_and_tells_what_remained(tmp_path: Path) -> None:
@@ -376,6 +437,13 @@ def test_only_the_destinations_that_are_named_may_be_moved_to(tmp_path: Path) ->
     desk = Desk(tmp_path, first, to=["archive"])
     assert desk.move("WS1", StudyInstanceUID="1.2").status == 0xA801
     assert desk.move("ARCHIVE", StudyInstanceUID="1.2").status == 0
+
+
+def test_a_destination_that_may_not_know_the_patient_is_never_moved_to(tmp_path: Path) -> None:
+    archive = Shelf("archive", study("1.1"))
+    desk = Desk(tmp_path, archive, deidentify=("ws1",))
+    assert desk.move(StudyInstanceUID="1.1").status == 0xA801
+    assert (archive.moved, desk.stations) == ([], [])
 
 
 def test_a_peer_with_an_address_may_be_moved_to(tmp_path: Path) -> None:

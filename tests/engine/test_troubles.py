@@ -110,6 +110,23 @@ def test_the_ones_behind_it_in_its_lane_wait_with_it(house: House) -> None:
     assert house.peer.sent == [created, created, updated]
 
 
+def test_what_follows_a_parked_one_in_its_lane_has_a_time_of_its_own(house: House) -> None:
+    parked, after, other = (d.id for d in house.enqueue("exam", "exam", "b"))
+    house.courier(first=1.0, most=1.0, tries=2, park_after=0.5).start()
+    house.settle()
+    house.peer.answer(NotYet("0x0112 no such SOP instance"))
+    house.settle()
+    house.peer.answer()
+    house.settle()
+    pass_time(house, 1.0)
+    house.peer.answer(NotYet("0x0112 no such SOP instance"))
+    house.settle()
+    assert house.peer.sent == [parked, other, parked, after]
+    house.peer.answer(NotYet("0x0112 no such SOP instance"))
+    house.settle()
+    assert house.states() == ["parked", "waiting", "delivered"]
+
+
 def test_a_peer_that_is_out_of_resources_is_left_alone(house: House) -> None:
     house.enqueue("a", "b")
     house.courier(first=5.0).start()

@@ -12,13 +12,20 @@ from typing import Any
 import pytest
 import pytest_twisted
 from pydicom import dcmread
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from broker.connectors.dicom import DicomDestination
+from broker.connectors.dicom_callback import CallBack
+from broker.connectors.dicom_commitment import Lines
+from broker.connectors.dicom_peers import address_of
+from broker.dicom.commitment import PUSH_INSTANCE, PUSH_MODEL, Reference, Report, report
+from broker.dicom.dataset import encode
+from broker.dicom.dimserequest import DimseRequest, encode_request
 from broker.errors import Retry
+from broker.model import Delivery
 from broker.obs.metrics import Metrics
 from broker.security.tls import identifiers
 from broker.store.spool import Spool
@@ -83,6 +90,37 @@ def serve(reactor: Any, tmp_path: Path) -> Iterator[Callable[..., Setting]]:
     yield start
     for setting in made:
         pytest_twisted.blockon(setting.listener.stop())
+
+
+# a peer that is called back
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(("own", "told"), [(True, True), (False, False)])
+async def test_a_peer_is_called_back_in_tls(reactor: Any, keys: Keys, own: bool, told: bool) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=keys.authority.file)
+    context.load_cert_chain(keys.other.certificate, keys.other.key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    here, reports, [port] = AE(ae_title="CT9"), [], free_ports(1)
+    here.add_supported_context(PUSH_MODEL, scu_role=True, scp_role=True)
+    handlers = [(evt.EVT_N_EVENT_REPORT, lambda event: (reports.append(event.event_information), (0, None))[1])]
+    server = here.start_server(("127.0.0.1", port), block=False, ssl_context=context, evt_handlers=handlers)
+    secrets = keys.own(name="other.example.org") if own else {"authorities": keys.authority.file, "verify": "chain"}
+    addresses = {"CT9": address_of({"host": "127.0.0.1", "port": port, "tls": secrets})}
+    settings = {"listener": "modalities", "ae_title": "BROKER", "answer": "new", "addresses": addresses}
+    queue = CallBack("modalities.CT9", settings, reactor, Lines(), Metrics(), quiet()[0])
+    said = encode(report(Report("2.25.1", (Reference(CT, "1.2.3"),))), EXPLICIT)
+    event = encode_request(DimseRequest("N-EVENT-REPORT", PUSH_MODEL, PUSH_INSTANCE, said, 1))
+    sending = queue.send(Delivery(1, 1, queue.name, "CT9", "modalities", "N-EVENT-REPORT", event, "2.25.1", "A1", 0))
+    try:
+        if told:
+            assert await sending == "0x0000"
+        else:
+            with pytest.raises(Retry):
+                await sending
+    finally:
+        await deferToThread(server.shutdown)
+    assert [one.TransactionUID for one in reports] == ["2.25.1"] * told
 
 
 # as acceptor

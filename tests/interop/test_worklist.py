@@ -28,7 +28,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
     for name in ("routes", "mappings", "samples"):
         shutil.copytree(TOP / name, folder / "config" / name)
     text = (TOP / "channels.yaml").read_text()
-    services = "services: [store, worklist, mpps]"
+    services = "services: [store, worklist, mpps, commitment]"
     assert services in text
     text = text.replace(services, f"services: [store, worklist, mpps, availability]\n      worklist: {{most: {MOST}}}")
     text = text.replace("        CT1: {}\n", "        CT1: {}\n        CT7: {worklist: {stations: [CT1, CT2]}}\n")

@@ -224,3 +224,21 @@ def test_a_study_of_nobody_is_listed(ris: Any, exam: Exam) -> None:
     later = ris.place("P2", study_uid="9.9")
     assert ris.open_entries() == []
     assert ris.told(available(later, "ONLINE")) == ["study.available"]
+
+
+def test_images_beyond_those_named_are_judged_when_no_more_come(ris: Any, exam: Exam) -> None:
+    store(ris, exam, 1, 2)
+    assert performed(ris, exam, ("2.25.556", 2)) == ["study.complete"]
+    assert store(ris, exam, 3, 4, 5, series="2.25.600") == ["study.more"]
+    ris.later(seconds=QUIET)
+    assert ris.told(LookForImages(exam.id)) == ["study.complete"]
+    assert state(ris, exam).images == 5
+
+
+def test_without_quiet_time_an_exam_is_looked_at_once_in_a_while(ris: Any, exam: Exam, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = type(ris).context.fget
+    monkeypatch.setattr(type(ris), "context", property(lambda self: replace(plain(self), completion=replace(ALL, by=COUNTED))))
+    store(ris, exam, 1)
+    ris.later(seconds=QUIET)
+    assert ris.told(LookForImages(exam.id)) == []
+    assert state(ris, exam).due_at == ris.context.at + QUIET

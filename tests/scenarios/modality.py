@@ -17,7 +17,8 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE
 from pynetdicom.sop_class import ModalityPerformedProcedureStep  # type: ignore[attr-defined]
 
-from tests.peers import ct_image
+from tests.interop import commitment
+from tests.peers import ct_image, eventually
 
 STEP = "ScheduledProcedureStepSequence"
 SOP_CLASSES = {
@@ -142,16 +143,29 @@ class Modality:
             put(performed, path, value)
         return self._mpps(True, performed)
 
-    def end(self, status: str) -> int:
+    def end(self, status: str, changes: Mapping[str, str]) -> int:
         """MPPS N-SET with the end of the procedure step; return the status."""
         series = Dataset()
-        series.SeriesInstanceUID, series.ProtocolName = generate_uid(), "AXIAL"
+        of_images = found(self.images[:1])
+        series.SeriesInstanceUID, series.ProtocolName = of_images[0].SeriesInstanceUID if of_images else generate_uid(), "AXIAL"
         series.ReferencedImageSequence = Items([_reference(file) for file in self.images])
         performed = Dataset()
         performed.PerformedProcedureStepStatus = status
         performed.PerformedProcedureStepEndDate, performed.PerformedProcedureStepEndTime = "20260302", "103000"
         performed.PerformedSeriesSequence = Items([series])
+        for path, value in changes.items():
+            put(performed, path, value)
         return self._mpps(False, performed)
+
+    def commit(self) -> Dataset:
+        """Ask for storage commitment of the last series, and stay for the report; return what it says."""
+        asking = commitment.Modality(self.ae_title, self._port)
+        try:
+            assert asking.ask(found(self.images)) == 0
+            eventually(lambda: bool(asking.reports), "a report of storage commitment")
+        finally:
+            asking.close()
+        return asking.reports[0][1]
 
     def _mpps(self, create: bool, attributes: Dataset) -> int:
         ae = AE(self.ae_title)

@@ -197,9 +197,18 @@ def starts(play: Play, said: Said, value: Any) -> None:
     status(play.modality(said["modality"]).start(play.resolved(value.get("with", {}))), value["answer"])
 
 
-def ends(play: Play, said: Said, value: str) -> None:
+def ends(play: Play, said: Said, value: Any) -> None:
     """MPPS N-SET, completed or discontinued."""
-    status(play.modality(said["modality"]).end({"completes": "COMPLETED", "discontinues": "DISCONTINUED"}[said["how"]]), value)
+    value = value if isinstance(value, dict) else {"answer": value}
+    how = {"completes": "COMPLETED", "discontinues": "DISCONTINUED"}[said["how"]]
+    status(play.modality(said["modality"]).end(how, play.resolved(value.get("with", {}))), value["answer"])
+
+
+def asks_for_commitment(play: Play, said: Said, value: Mapping[str, int]) -> None:
+    """Storage commitment of the last images; the report comes over the same association."""
+    report = play.modality(said["modality"]).commit()
+    told = {"committed": len(report.get("ReferencedSOPSequence", [])), "failed": len(report.get("FailedSOPSequence", []))}
+    assert {name: told[name] for name in value} == value, told
 
 
 def status(answer: int, wanted: str) -> None:
@@ -342,6 +351,7 @@ VERBS: Mapping[str, Callable[[Play, Said, Any], None]] = {
     "stores again": stores_again,
     "starts": starts,
     "ends": ends,
+    "asks for commitment": asks_for_commitment,
     "gets": gets,
     "has": archive_has,
     "answers": answers_with,

@@ -214,6 +214,17 @@ def test_a_server_of_another_name(authority: Authority) -> None:
         shake(tls.Credentials(destination(authorities=authority.file, **more), "10.1.3.9"), server)
 
 
+def test_a_server_whose_certificate_has_a_common_name_only(authority: Authority) -> None:
+    from service_identity import VerificationError
+
+    pair = authority.issue("archive.example.org")
+    server = tls.Credentials(listener(certificate=pair.certificate, key=pair.key))
+    shake(tls.Credentials(destination(authorities=authority.file, name="Archive.example.org"), "10.1.3.9"), server)
+    for host in ("10.1.3.9", "vna.example.org"):
+        with pytest.raises(VerificationError):
+            shake(tls.Credentials(destination(authorities=authority.file), host), server)
+
+
 def test_a_server_that_nobody_vouches_for(authority: Authority) -> None:
     with pytest.raises(SSL.Error, match="certificate verify failed"):
         shake(tls.Credentials(destination(), "127.0.0.1"), serving(authority))  # the system knows nothing of this authority

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from broker.simulate.dicom import NO_ANSWER, _leave_answers_alone, status_of
+from broker.simulate.dicom import NO_ANSWER, _leave_answers_alone, heard, status_of
 
 
 def test_the_loop_of_pynetdicom_takes_no_response_from_its_caller() -> None:
@@ -18,6 +18,17 @@ def test_the_loop_of_pynetdicom_takes_no_response_from_its_caller() -> None:
     assert opened.dimse.get_msg() == (None, None)
     assert opened.dimse.get_msg(block=False) == (None, None)
     assert opened.dimse.get_msg(block=True) == (1, "response")
+
+
+def test_once_requests_are_heard_the_loop_takes_them() -> None:
+    class Dimse:
+        def get_msg(self, block: bool = False) -> tuple[int, str]:
+            return 1, "request"
+
+    opened: Any = SimpleNamespace(dimse=Dimse())
+    _leave_answers_alone(opened)
+    heard(opened)
+    assert opened.dimse.get_msg() == (1, "request")
 
 
 @pytest.mark.parametrize(("status", "expected"), [(0, 0), (0xB000, 0xB000), (None, NO_ANSWER)])

@@ -77,6 +77,7 @@ class TinyModality:
         self.broker, self.ae_title = broker, ae_title
         self.stored: dict[str, str] = {}
         self.acknowledged, self.busy, self.status = 0, False, 0
+        self.asked, self.reports, self.committing = 0, list[int](), True
 
     def worklist(self, keys: dict[str, str]) -> Deferred[list[Dataset]]:
         record = keys["PatientID"]
@@ -114,6 +115,11 @@ class TinyModality:
         self.acknowledged += 1
         self.broker.statuses.append(status)
         return succeed(0)
+
+    def commit(self, images: Sequence[Dataset]) -> Deferred[int]:
+        self.asked += 1
+        self.reports.append(len(images))
+        return succeed(len(images) if self.committing else 0)
 
 
 @pytest.fixture
@@ -160,6 +166,13 @@ def test_an_image_that_was_not_taken_is_told(morning: Morning) -> None:
     assert set(player.problems) == {"CT2: C-STORE was answered 0xa700"}
 
 
+def test_an_image_that_was_not_committed_is_told(morning: Morning) -> None:
+    broker = TinyBroker()
+    broker.modality("CT2").committing = False
+    player, _ = play(morning, broker)
+    assert set(player.problems) == {"CT2: not all images were committed"}
+
+
 def test_an_exam_that_is_not_in_the_worklist_is_told_and_has_no_report(morning: Morning) -> None:
     broker = TinyBroker()
     broker.modality("CT1").worklist = lambda keys: succeed([])
@@ -198,15 +211,27 @@ def figures(morning: Morning, player: Player, broker: TinyBroker) -> tuple[dict[
         codes = dict(broker.ehr.codes) if fill else {}
         images = sum(len(modality.stored) for modality in broker.modalities.values()) if fill else 0
         steps = sum(modality.acknowledged for modality in broker.modalities.values()) if fill else 0
+        asked = sum(modality.asked for modality in broker.modalities.values()) if fill else 0
         return {
             "listeners": [
                 {"kind": "mllp", "acknowledged": codes, "received": {}, "duplicates": player.repeated if fill else 0},
-                {"kind": "dicom", "acknowledged": {}, "received": {"C-STORE": images, "N-CREATE": steps} if fill else {}, "duplicates": 0},
+                {
+                    "kind": "dicom",
+                    "acknowledged": {},
+                    "received": {"C-STORE": images, "N-CREATE": steps, "N-ACTION": asked},
+                    "duplicates": 0,
+                },
             ],
             "channels": [{"name": "orders", "source": "hospital", "routed": 14 if fill else 0, "dropped": 0}],
             "destinations": [
-                {"name": n, "address": f"127.0.0.1:{port}", "delivered": images if fill and port == 4242 else 0, "waiting": 0, "parked": 0}
-                for n, port in (("archive", 4242), ("archive_hl7", 2576), ("ehr", 2577), ("billing", 2578))
+                {"name": name, "kind": kind, "address": address, "delivered": delivered, "waiting": 0, "parked": 0}
+                for name, kind, address, delivered in (
+                    ("archive", "dicom", "127.0.0.1:4242", images),
+                    ("archive_hl7", "mllp", "127.0.0.1:2576", 0),
+                    ("ehr", "mllp", "127.0.0.1:2577", 0),
+                    ("billing", "mllp", "127.0.0.1:2578", 0),
+                    ("modalities.*", "callback", "over the association that asked", asked),
+                )
             ],
             "exams": dict(morning.exams()) if fill else {},
             "parked": [{"what": "message", "id": 1, "where": "hospital", "kind": "ORM^O01", "accession": "[red]", "reason": "r"}] * fill,

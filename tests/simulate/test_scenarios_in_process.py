@@ -45,6 +45,9 @@ def failures(*steps: str, top: str = "") -> list[str]:
         ([ORDER, ASKS.replace("present", "WRONG")], "AccessionNumber: expected WRONG, was A00000001"),
         ([ORDER, ASKS, "CT1 starts: '0x0110'"], "expected 0x0110, was 0x0000"),
         ([ORDER, ASKS, "CT1 stores 2 images: '0x0124'"], "expected 0x0124, was 0x0000, 0x0000"),
+        ([ORDER, ASKS, "CT1 starts: ok", "CT1 discontinues: {with: {Modality: MR}, answer: '0x0110'}"], "expected 0x0110, was 0x0106"),
+        (["CT1 asks for commitment: {committed: 1}"], "expected ok, was 0x0115"),
+        ([ORDER, ASKS, "CT1 stores 1 image: ok", "CT1 asks for commitment: {committed: 2}"], "committed: expected 2, was 1"),
         ([ORDER, "ehr gets: []"], "expected nothing, was SIU^S12"),
         ([ORDER, "ehr gets: [SIU^S13]"], "SIU^S12: MSH-9.2: expected S13, was S12"),
         ([ORDER, "ehr gets: [SIU^S12, SIU^S12]"], "expected 2, was SIU^S12"),
@@ -79,6 +82,14 @@ def test_a_modality_that_is_not_among_the_peers_is_rejected_and_a_service_that_i
     assert wrong == "CT9 echoes: modalities rejects the association: CT9 is not among its peers"
     (wrong,) = play(listening(services=("store",)), scenario("CT1 echoes: ok", "CT1 starts: ok")).failures
     assert wrong == "CT1 starts: modalities does not offer mpps"
+
+
+def test_what_an_archive_must_commit_first_has_no_report_yet() -> None:
+    [dicom] = [one for one in CONFIG.listeners if one.kind == "dicom"]
+    settings = {**dicom.settings, "commitment": {**dicom.settings["commitment"], "by": "archive"}}
+    config = replace(CONFIG, listeners=tuple(replace(one, settings=settings) if one is dicom else one for one in CONFIG.listeners))
+    played = play(config, scenario(ORDER, ASKS, "CT1 stores 1 image: ok", "CT1 asks for commitment: {committed: 1}"))
+    assert played.failures == ["CT1 asks for commitment: no report came"]
 
 
 def test_what_is_sent_once_more_must_be_answered_the_same() -> None:

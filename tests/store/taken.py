@@ -14,14 +14,24 @@ def name_of(number: int) -> str:
     return f"20260302/{number:032x}.dcm"
 
 
-def take(tx: Transaction, number: int = 1, *, at: float = 200.0, state: str = "routed", to: tuple[str, ...] = ("archive",)) -> int:
+def take(
+    tx: Transaction,
+    number: int = 1,
+    *,
+    at: float = 200.0,
+    state: str = "routed",
+    to: tuple[str, ...] = ("archive",),
+    lane: str = "4711",
+    accession: str = "A1",
+    spool: str = "",
+) -> int:
     """Take an object in as the intake does, and return its message."""
     spooled = Spooled(name_of(number), CT, f"1.2.{number}", "1.2.840.10008.1.2.1", 500, "d")
     payload = encode_request(StoreRequest(spooled))
     received = Received("modalities", "dicom", "C-STORE", "CT1", "", spooled.sop_instance, payload, "d", spooled)
-    id = journal.insert(tx, received, at, state=state, accession="A1")
-    objects.keep(tx, [(id, spooled)])
-    outbox.enqueue(tx, [(id, Outgoing(one, "4711", "images", "C-STORE", payload, spooled.sop_instance, "A1")) for one in to], at)
+    id = journal.insert(tx, received, at, state=state, accession=accession)
+    objects.keep(tx, [(id, spooled)], spool)
+    outbox.enqueue(tx, [(id, Outgoing(one, lane, "images", "C-STORE", payload, spooled.sop_instance, accession)) for one in to], at)
     return id
 
 

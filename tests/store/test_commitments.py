@@ -20,8 +20,8 @@ def test_what_was_delivered_is_wanted_asked_about_and_committed(store: Any) -> N
     def run(tx: Transaction) -> None:
         for number in (1, 2):
             deliver_with_receipts(tx, take(tx, number), at=300.0 + number)
-        assert receipts.groups(tx, "archive") == [Group("4711", 2, 302.0)]
-        asked = receipts.wanted(tx, "archive", "4711", 10)
+        assert receipts.groups(tx, "archive") == [Group("A1", 2, 302.0)]
+        asked = receipts.wanted(tx, "archive", "A1", 10)
         assert [(one.uid, one.sop_class, one.accession) for one in asked] == [("1.2.1", CT, "A1"), ("1.2.2", CT, "A1")]
         receipts.requested(tx, asked, "2.25.1", 9, 400.0)
         assert receipts.groups(tx, "archive") == []
@@ -40,12 +40,21 @@ def test_what_was_delivered_is_wanted_asked_about_and_committed(store: Any) -> N
     store.run(run)
 
 
+def test_objects_of_one_exam_are_asked_about_together_also_where_each_has_a_lane_of_its_own(store: Any) -> None:
+    def run(tx: Transaction) -> None:
+        for number in (1, 2):
+            deliver_with_receipts(tx, take(tx, number, lane=f"1.2.{number}"), at=300.0 + number)
+        assert receipts.groups(tx, "archive") == [Group("A1", 2, 302.0)]
+
+    store.run(run)
+
+
 def test_the_time_to_answer_begins_with_the_delivery_of_the_request(store: Any) -> None:
     def run(tx: Transaction) -> None:
         id = take(tx)
         deliver_with_receipts(tx, id)
         request = outbox.of_message(tx, take(tx, 2))[0].id
-        receipts.requested(tx, receipts.wanted(tx, "archive", "4711", 10), "2.25.1", request, 400.0)
+        receipts.requested(tx, receipts.wanted(tx, "archive", "A1", 10), "2.25.1", request, 400.0)
         assert receipts.overdue(tx, "archive", 10_000.0) == []
         outbox.delivered(tx, [(request, "0x0000")], 500.0)
         assert [len(receipts.overdue(tx, "archive", before)) for before in (499.0, 500.0)] == [0, 1]
@@ -75,7 +84,7 @@ def test_a_request_is_decided_and_answered(store: Any) -> None:
         assert commitments.find(tx, "MR1", "2.25.5") is None
         assert commitments.decide(tx, asked.id, by_archive) == 1
         assert commitments.touched(tx, [id]) == [asked.id]
-        receipts.requested(tx, receipts.wanted(tx, "archive", "4711", 1), "2.25.1", 9, 400.0)
+        receipts.requested(tx, receipts.wanted(tx, "archive", "A1", 1), "2.25.1", 9, 400.0)
         receipts.take(tx, Report("2.25.1", (named[0],)), 500.0)
         assert commitments.decide(tx, asked.id, by_archive) == 0
         assert commitments.touched(tx, [id]) == []

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+import pytest
 
 from broker.dicom.query import IMAGE, PATIENT, SERIES, STUDY
 from broker.dicom.storerequest import encode_request
@@ -13,6 +16,7 @@ from broker.store.engine import Transaction
 from broker.store.kept import ACCESSION, kept
 from broker.store.records import RecordStore
 from tests.store.conftest import Harness
+from tests.store.test_records import Explained
 
 
 def take(store: Harness, uid: str, *destinations: str, study: str = "1.2", exam: int | None = None, gone: bool = False) -> None:
@@ -103,3 +107,15 @@ def test_a_series_is_stood_for_by_one_of_its_images(store: Harness) -> None:
     take(store, "1.8", "archive", study="1.3")
     assert find(store, ["archive"], by_series=True) == [("1.8", "archive", False, 1), ("1.7", "archive", False, 3)]
     assert len(find(store, ["archive"], limit=2)) == 2
+
+
+@pytest.mark.parametrize("keys", [{}, {PATIENT: ["1"]}, {STUDY: ["1"]}, {ACCESSION: ["1"]}, {STUDY: ["1"], SERIES: ["1"], IMAGE: ["1"]}])
+@pytest.mark.parametrize("by_series", [False, True])
+def test_what_has_left_the_spool_is_not_looked_at(harness: Any, keys: dict[str, list[str]], by_series: bool) -> None:
+    def plans(tx: Transaction) -> list[str]:
+        explained = Explained(tx)
+        kept(explained, ["archive"], keys, 10, by_series=by_series)  # type: ignore[arg-type]
+        return explained.plans
+
+    harness.db = harness.open(":memory:")
+    assert [plan for plan in harness.run(plans) if re.search(r"SCAN i\b", plan)] == []

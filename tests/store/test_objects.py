@@ -39,6 +39,20 @@ def test_an_object_that_every_destination_has_goes_and_all_that_names_its_file_s
     store.run(run)
 
 
+def test_the_objects_of_another_spool_are_none_of_this_one_s_business(store: Any) -> None:
+    """Nodes that share a store have a spool each: who marks an object as deleted must be who removes its file."""
+
+    def run(tx: Transaction) -> None:
+        for number, spool in ((1, "a"), (2, "b"), (3, "")):  # the last one is of a broker that did not write it down
+            deliver(tx, take(tx, number, spool=spool))
+        assert [objects.total(tx, spool) for spool in ("a", "b")] == [(2, 1000), (2, 1000)]
+        assert [one.name for one in objects.delete(tx, LATER, 0, 100, 1 << 40, "a")[1]] == [name_of(1), name_of(3)]
+        assert journal.spooled(tx) == {name_of(2)}
+        assert [objects.total(tx, spool) for spool in ("a", "b")] == [(0, 0), (1, 500)]
+
+    store.run(run)
+
+
 def waiting(tx: Transaction, id: int) -> None:
     """Leave its delivery waiting."""
 

@@ -328,3 +328,25 @@ def test_a_disk_that_takes_no_change_fails_each_file_for_itself(spool: Spool, mo
     half.abort()
     spool.remove(name)
     assert spool.sweep(set()) == 0
+
+
+def test_a_spool_keeps_its_mark_and_another_one_of_the_same_store_has_its_own(tmp_path: Path) -> None:
+    here, there, again = (Spool(tmp_path / name, execute) for name in ("here", "there", "here"))
+    for spool in (here, there):
+        assert spool.claim("the store")
+    here.release()
+    assert again.claim("the store")
+    assert again.mark == here.mark != there.mark
+    assert len(here.mark) == 16
+
+
+def test_a_spool_of_a_broker_that_gave_it_no_mark_gets_one_and_stays_its_store_s(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", execute)
+    (tmp_path / "spool.owner").write_text("the store")
+    (tmp_path / "spool" / "20260302").mkdir()
+    (tmp_path / "spool" / GOOD).touch()
+    assert spool.claim("the store")
+    mark = spool.mark
+    spool.release()
+    assert spool.claim("the store")
+    assert spool.mark == mark != ""

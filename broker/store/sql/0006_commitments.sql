@@ -55,7 +55,7 @@ create table receipt (
     destination {text} not null,
     uid {text} not null,                        -- SOP Instance UID, as it was delivered
     sop_class {text} not null,
-    lane {text} not null,
+    lane {text} not null,                       -- what is asked about together
     accession {text} not null,
     message_id bigint not null,                 -- the C-STORE that brought the object
     delivery_id bigint not null,                -- the C-STORE that took it there

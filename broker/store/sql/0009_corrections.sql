@@ -31,3 +31,7 @@ create index corrections_entry on corrections (entry_id) where entry_id is not n
 -- the objects of a study follow the first one; the second column keeps that one at hand in a study of thousands
 create index instances_of_study on instances (study_uid, id);
 drop index instances_study;
+
+-- a query finds what is still in the spool by what the images say of themselves; what has left it costs nothing
+create index instances_kept_patient on instances (sent_patient_id) where spool <> '';
+create index instances_kept_accession on instances (accession) where spool <> '';
