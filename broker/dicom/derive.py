@@ -33,7 +33,11 @@ def _deidentified(source: str, target: str, request: str, system: str, now: str,
     dataset = transcode.read(source)
     prepared(dataset, decode_request(request.encode()), system=system, now=now)
     by, devices = rules_of(rules)
-    boxes = to_mask(dataset, devices) if "clean_pixel_data" in by.options else hold_shown(dataset)
+    boxes = None
+    if "clean_pixel_data" in by.options:
+        boxes = to_mask(dataset, devices)
+    else:
+        hold_shown(dataset)
     if boxes:
         _mask(dataset, boxes)
     pseudonyms = Pseudonyms(key.encode())
