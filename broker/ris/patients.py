@@ -96,11 +96,14 @@ def ranked(rows: Iterable[PatientIdentifier]) -> list[PatientIdentifier]:
 
 
 def differs(records: Records, exam: Exam, value: str, issuer: str, context: RisContext) -> bool:
-    """Return whether (value, issuer) is known as an identifier of another patient than the exam's."""
+    """Return whether (value, issuer) is not the exam's patient: of another one, or unknown where theirs of that issuer is known."""
     if not value or exam.patient_id is None:
         return False
-    row = records.one(PatientIdentifier, value=value, authority=issuer or context.authority)
-    return row is not None and row.patient_id != exam.patient_id
+    authority = issuer or context.authority
+    row = records.one(PatientIdentifier, value=value, authority=authority)
+    if row is not None:
+        return row.patient_id != exam.patient_id
+    return any(one.authority == authority for one in identifiers_of(records, exam.patient_id))
 
 
 def _named(identifiers: Iterable[Identifier], context: RisContext) -> list[Identifier]:

@@ -60,16 +60,17 @@ def test_unknown_is_listed_once_per_study(ris: Any) -> None:
     assert {instance.exam_id for instance in ris.records.find(Instance)} == {None}
 
 
-def test_of_another_patient_is_not_linked(ris: Any) -> None:
+@pytest.mark.parametrize("patient", ["other", "nobody"], ids=["known", "unknown"])
+def test_of_another_patient_is_not_linked(ris: Any, patient: str) -> None:
     exam = ris.place()
     ris.register("other")
-    (event,) = ris.do(ris.image("1", exam.study_uid, exam.accession, patient="other"))
+    (event,) = ris.do(ris.image("1", exam.study_uid, exam.accession, patient=patient))
     assert (event.name, event.reason, event.exam_id) == ("unmatched.listed", "images: patient differs", None)
     assert ris.exam().images == 0
 
 
-@pytest.mark.parametrize(("patient", "issuer"), [("4711", "HOSP"), ("nobody", ""), ("other", "ELSEWHERE"), ("", "")])
-def test_of_the_same_or_an_unknown_patient_is_linked(ris: Any, patient: str, issuer: str) -> None:
+@pytest.mark.parametrize(("patient", "issuer"), [("4711", "HOSP"), ("other", "ELSEWHERE"), ("", "")])
+def test_of_the_same_patient_or_one_of_an_unknown_issuer_is_linked(ris: Any, patient: str, issuer: str) -> None:
     exam = ris.place()
     ris.register("other")
     assert ris.told(ris.image("1", exam.study_uid, patient=patient, issuer=issuer)) == ["study.stored"]
