@@ -112,7 +112,7 @@ def test_images_come_to_it_with_the_patient_of_their_order_and_their_own_pixels(
     sender.close()
     images = [ct(rows) for rows in (16, 256, 700)]
     for ds in images:
-        ds.AccessionNumber = "A1"
+        ds.AccessionNumber, ds.PatientID = "A1", "P1"
     store(broker, *images)
     eventually(lambda: archive.count == len(images), "Orthanc has all images")
     for ds in images:
@@ -128,7 +128,7 @@ def test_what_it_refuses_compressed_it_gets_uncompressed_with_the_same_pixels(wh
     sender = Sender(broker.ports["HL7_PORT"])
     assert "MSA|AA" in sender.send(ORDER)
     sender.close()
-    compressed.AccessionNumber = "A1"
+    compressed.AccessionNumber, compressed.PatientID = "A1", "P1"
     store(broker, compressed)
     eventually(lambda: archive.count == 1, "Orthanc has the image")
     got = dcmread(BytesIO(archive.file(str(compressed.SOPInstanceUID))))
