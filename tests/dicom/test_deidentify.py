@@ -36,14 +36,14 @@ def test_the_patient_is_a_pseudonym_and_all_says_so() -> None:
 def test_nothing_of_what_identifies_is_left_anywhere() -> None:
     ds = ct()
     ds.ReferringPhysicianName, ds.InstitutionName, ds.StudyDescription = "Dr^House", "Princeton", "CT of DOE"
-    ds.OtherPatientIDs, ds.PatientBirthDate, ds.StudyTime = "4712", "19700101", "081500"
+    ds.OtherPatientIDs, ds.PatientBirthDate, ds.StudyTime = "MRN-QX", "19700101", "081500"
     inner = Dataset()
     inner.PatientName, inner.ReferencedSOPInstanceUID, inner.AccessionNumber = "DOE^JANE", ds.SOPInstanceUID, "A1"
     ds.ReferencedStudySequence = [inner]
     ds.SourceImageSequence = [deepcopy(inner)]
     ds.private_block(0x0011, "DOE PRIVATE", create=True).add_new(1, "LO", "DOE^JANE")
     text = str(cleaned(ds))
-    for secret in ("DOE", "House", "Princeton", "4712", "19700101", "20260302", "A1", ds.SOPInstanceUID, ds.StudyInstanceUID):
+    for secret in ("DOE", "House", "Princeton", "MRN-QX", "19700101", "20260302", "A1", ds.SOPInstanceUID, ds.StudyInstanceUID):
         assert secret not in text, secret
 
 

@@ -75,10 +75,10 @@ def send(broker: BrokerProcess, *images: Dataset) -> None:
 def test_it_gets_pseudonyms_and_the_way_back_is_kept(peers: tuple[BrokerProcess, Archive, Archive]) -> None:
     broker, archive, research = peers
     study = generate_uid()
-    images = [ct_image("4711", "DOE^JANE", "A1", study, number) for number in (1, 2)]
+    images = [ct_image("MRN-QX", "DOE^JANE", "A1", study, number) for number in (1, 2)]
     send(broker, *images)
     eventually(lambda: len(research.received) == 2 == len(archive.received), "both have both")
-    assert {str(one.PatientID) for one in archive.received} == {"4711"}
+    assert {str(one.PatientID) for one in archive.received} == {"MRN-QX"}
     [pseudonym] = {str(one.PatientID) for one in research.received}
     assert len({str(one.StudyInstanceUID) for one in research.received}) == 1
     for one, sent in zip(sorted(research.received, key=lambda one: one.InstanceNumber), images, strict=True):
@@ -86,18 +86,18 @@ def test_it_gets_pseudonyms_and_the_way_back_is_kept(peers: tuple[BrokerProcess,
         assert (one.PatientName, one.PatientIdentityRemoved) == (pseudonym, "YES")
         assert sent.SOPInstanceUID not in str(one)
         assert "DOE" not in str(one)
-        assert "4711" not in str(one)
+        assert "MRN-QX" not in str(one)
     found = broker.command("reidentify", pseudonym)
     assert found.returncode == 0, found.stderr
-    assert "4711" in found.stdout
+    assert "MRN-QX" in found.stdout
     assert str(research.received[0].StudyInstanceUID) in broker.command("reidentify", str(study)).stdout
     assert "DOE" not in broker.log.read_text()
-    assert "4711" not in broker.log.read_text()
+    assert "MRN-QX" not in broker.log.read_text()
 
 
 def test_pixels_that_may_tell_are_held_for_a_person(peers: tuple[BrokerProcess, Archive, Archive]) -> None:
     broker, archive, research = peers
-    image = ct_image("4711", "DOE^JANE", "A1", generate_uid())
+    image = ct_image("MRN-QX", "DOE^JANE", "A1", generate_uid())
     image.SOPClassUID = UltrasoundImageStorage
     send(broker, image)
     eventually(lambda: archive.received, "the archive has it")
