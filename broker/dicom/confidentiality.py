@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from pydicom.tag import BaseTag
@@ -36,6 +37,12 @@ OPTIONS: Mapping[str, Choice] = {
 }
 # Where the profile leaves a choice, for it depends on the type of the attribute in its IOD: what fits every type.
 _STRICTEST = {"X/Z": "Z", "X/D": "D", "X/Z/D": "D", "Z/D": "D", "X/Z/U*": "U"}
+
+
+@cache
+def profile_of(options: frozenset[str]) -> Profile:
+    """Return the profile with these options; the table is read once for each set of them."""
+    return Profile(options)
 
 
 class Profile:

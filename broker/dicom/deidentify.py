@@ -13,7 +13,7 @@ from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
-from broker.dicom.confidentiality import BASIC, OPTIONS, Choice, Profile
+from broker.dicom.confidentiality import BASIC, OPTIONS, Choice, profile_of
 from broker.dicom.pseudonyms import Pseudonyms
 from broker.errors import MessageError
 
@@ -82,7 +82,7 @@ class _Cleaner:
 
     def __init__(self, by: Deidentification, pseudonyms: Pseudonyms, days: int) -> None:
         self._by, self._pseudonyms, self._days = by, pseudonyms, days
-        self._profile = Profile(by.options)
+        self._profile = profile_of(by.options)
         self._acts: dict[str, Callable[[Dataset, DataElement], None]] = {
             "X": self._remove,
             "Z": _empty,

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import json
 from typing import Any
 
 import pytest
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 
 from broker.config.plan import Detail, Effect, Item, Plan
 from broker.config.versions import Version
 from broker.errors import BrokerError, ConfigError, Problem
-from broker.obs.log import Log
-from broker.obs.metrics import Metrics
 from broker.obs.status import ConfigurationStatus
-from broker.web.site import LOOPBACK, build_site
+from tests.web.client import Client
 
 ITEM = Item("listeners", "x", "changed", (Detail("port", "1", "2"),))
 PLAN = Plan("a", "b", {"channels.yaml": "changed"}, (ITEM,), (Effect("listeners", "x", "binds anew", 3),))
@@ -54,25 +48,10 @@ class Fake:
         return PLAN, VERSION
 
 
-class Web:
+class Web(Client):
     def __init__(self) -> None:
-        self.configuration, log = Fake(), Log(io.StringIO(), strict=True)
-
-        async def refresh() -> None:
-            pass
-
-        status: Any = None
-        self.site = build_site(status, Metrics(), refresh, log, Clock(), hosts=LOOPBACK, configuration=self.configuration)
-
-    def ask(self, path: str, method: str = "GET", header: str = "") -> tuple[int, Any]:
-        channel, transport = self.site.buildProtocol(None), StringTransport()
-        channel.makeConnection(transport)
-        channel.dataReceived(f"{method} {path} HTTP/1.1\r\nHost: localhost:8080\r\n{header}\r\n".encode())
-        head, _, body = transport.value().partition(b"\r\n\r\n")
-        return int(head.split()[1]), json.loads(body) if body.startswith(b"{") else body
-
-    def act(self, path: str) -> tuple[int, Any]:
-        return self.ask(path, "POST", "X-Broker-Action: yes\r\n")
+        self.configuration = Fake()
+        super().__init__(configuration=self.configuration)
 
 
 @pytest.fixture

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import json
 from typing import Any
 
 import pytest
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 
 from broker.errors import MessageError, StoreError
-from broker.obs.log import Log
-from broker.obs.metrics import Metrics
 from broker.obs.status import CandidateItem, CorrectionItem, EntryItem
-from broker.web.site import LOOPBACK, build_site
+from tests.web.client import Client
 
 ENTRY = EntryItem(
     4, 1e9, "images", "1.2.3", "A1", "no such study", 9, 3, "open", (CandidateItem("A2", 90, ("why",), "CT", "CTCHEST", "", "scheduled"),)
@@ -61,25 +55,10 @@ class Desk:
         return DONE
 
 
-class Web:
+class Web(Client):
     def __init__(self) -> None:
-        self.desk, log = Desk(), Log(io.StringIO(), strict=True)
-
-        async def refresh() -> None:
-            pass
-
-        status: Any = None
-        self.site = build_site(status, Metrics(), refresh, log, Clock(), hosts=LOOPBACK, reconciliation=self.desk)
-
-    def ask(self, path: str, method: str = "GET", header: str = "") -> tuple[int, Any]:
-        channel, transport = self.site.buildProtocol(None), StringTransport()
-        channel.makeConnection(transport)
-        channel.dataReceived(f"{method} {path} HTTP/1.1\r\nHost: localhost:8080\r\n{header}\r\n".encode())
-        head, _, body = transport.value().partition(b"\r\n\r\n")
-        return int(head.split()[1]), json.loads(body) if body.startswith(b"{") else body
-
-    def act(self, path: str) -> tuple[int, Any]:
-        return self.ask(path, "POST", "X-Broker-Action: yes\r\n")
+        self.desk = Desk()
+        super().__init__(reconciliation=self.desk)
 
 
 @pytest.fixture
